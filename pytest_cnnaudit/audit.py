@@ -1,0 +1,253 @@
+"""`Audit`: what a test holds in its hand. It measures, asserts, and keeps what it measured for the report."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pytest_cnnaudit.attacks.norms import Norm
+from pytest_cnnaudit.audits.filters import FEWEST_KERNELS, FilterMeasurement, measure_filters
+from pytest_cnnaudit.audits.robustness import AttackChoice, AttackMeasurement, measure_robustness
+from pytest_cnnaudit.audits.saliency import SCORES, Method, SaliencyMeasurement, Score, measure_saliency
+from pytest_cnnaudit.engine import Engine, resolve_device
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.model import AuditModel
+from pytest_cnnaudit.results import Measurement, require
+from pytest_cnnaudit.samples import Samples
+
+M = TypeVar("M", bound=Measurement)
+
+GRID_ENERGY = 0.4
+"""Default for Grad-CAM at the last stage on 2×2 grids: trained networks have 0.66 to 0.73, untrained 0.20 to 0.25."""
+
+
+class Audit:
+    """Measurements of one model on some samples, each with a named assertion.
+
+    In a test it comes as the fixture `audit`; anywhere else, make one: ``Audit(model, samples)``. A plain measurement
+    always runs to its end; an assertion may stop as soon as its verdict is certain, and returns its measurement.
+
+    Args:
+        model: the model under audit.
+        samples: what it is measured on; None is enough for `filters`.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        seed: every random draw follows from it (and from the sample's id).
+        batch_size: samples at a time; chosen by the size of an image where None, and halved when memory runs out.
+        link: where the report of this audit will be, for failure messages.
+    """
+
+    def __init__(
+        self,
+        model: AuditModel,
+        samples: Samples | None = None,
+        *,
+        device: str = "auto",
+        seed: int = 0,
+        batch_size: int | None = None,
+        link: str = "",
+    ) -> None:
+        if not isinstance(model, AuditModel):
+            raise AuditError(
+                f"An audit needs an AuditModel, but was given {type(model).__name__}: "
+                "wrap the model, AuditModel(model, mean=..., std=...)."
+            )
+        if samples is not None and not isinstance(samples, Samples):
+            raise AuditError(
+                f"An audit needs Samples, but was given {type(samples).__name__}: "
+                "use Samples.from_folder, Samples.from_dataset or Samples.from_tensors."
+            )
+        if batch_size is not None and batch_size < 1:
+            raise AuditError(f"batch_size={batch_size} is not a number of samples; give 1 or more, or None to choose.")
+        self.model = model
+        self._samples = samples
+        self.device = resolve_device(device)
+        self.seed = seed
+        self.link = link
+        self.measurements: list[Measurement] = []
+        self._engine = Engine(self.device, batch_size)
+
+    @property
+    def samples(self) -> Samples:
+        """The samples; an `AuditError` where none were given."""
+        if self._samples is None:
+            raise AuditError("This measurement needs samples: define the fixture audit_samples, or pass Audit(model, samples).")
+        return self._samples
+
+    def _keep(self, measurement: M) -> M:
+        for metric in measurement.metrics:
+            metric.link = self.link
+        self.measurements.append(measurement)
+        return measurement
+
+    # Filters -----------------------------------------------------------------------------------------------------
+
+    def filters(self, layer: str | None = None) -> FilterMeasurement:
+        """Figures and pictures of a convolution's filters (the first one by default). See `FilterMeasurement`."""
+        return self._keep(measure_filters(self.model, layer))
+
+    def assert_filters_smooth(
+        self,
+        layer: str | None = None,
+        *,
+        max_roughness: float | None = None,
+        max_variance_entropy_ratio: float | None = None,
+        min_structured: float | None = None,
+        max_dead: float | None = None,
+    ) -> FilterMeasurement:
+        """The filters are more than noise.
+
+        With thresholds, these are judged. With none, the layer is held against white noise of its own shape: at least a
+        quarter of the live filters must be ones that noise would not produce, the variance-entropy ratio must be at
+        most 0.95 (from 32 kernels on; filters of one input channel are not judged so), and at most a quarter may be dead.
+
+        Args:
+            layer: name of an `nn.Conv2d`; the first one where None.
+            max_roughness: of the layer's median roughness; 0 is constant, 1 white noise.
+            max_variance_entropy_ratio: against Gaussian kernels of the same shape; 1 is noise.
+            min_structured: share of live filters that white noise would not produce (p < 0.01).
+            max_dead: share of filters with a norm under 1% of the largest.
+
+        Raises:
+            AssertionError: a threshold is missed.
+            AuditError: there is no such convolution, or it has 1×1 kernels.
+        """
+        found = self.filters(layer)
+        if (max_roughness, max_variance_entropy_ratio, min_structured, max_dead) == (None,) * 4:
+            max_dead = 0.25
+            if found.judged_by_default:
+                min_structured = 0.25
+                kernels = found.settings["filters"].split("×")
+                max_variance_entropy_ratio = 0.95 if int(kernels[0]) * int(kernels[1]) >= FEWEST_KERNELS else None
+        for metric, op, threshold in (
+            (found.roughness, "<=", max_roughness),
+            (found.structured, ">=", min_structured),
+            (found.variance_entropy_ratio, "<=", max_variance_entropy_ratio),
+            (found.dead, "<=", max_dead),
+        ):
+            if threshold is not None:
+                require(metric, op, threshold)
+        return found
+
+    # Robustness --------------------------------------------------------------------------------------------------
+
+    def attack(
+        self,
+        *,
+        norm: Norm = "linf",
+        eps: float,
+        attack: AttackChoice = "auto",
+        targeted: bool = False,
+        target: int | None = None,
+        **options: Any,
+    ) -> AttackMeasurement:
+        """Accuracy under attack within `eps`; see `measure_robustness`. Further keywords go to the attack.
+
+        >>> measurement = audit.attack(norm="linf", eps=4 / 255, attack="pgd", steps=20)  # doctest: +SKIP
+        >>> measurement.robust_accuracy                                                   # doctest: +SKIP
+        robust accuracy 0.31 (95% CI 0.27 to 0.35, 158 of 512)
+        """
+        return self._keep(self._attack(None, norm, eps, attack, targeted, target, options))
+
+    def assert_robust(
+        self,
+        *,
+        norm: Norm = "linf",
+        eps: float,
+        min_accuracy: float,
+        attack: AttackChoice = "auto",
+        targeted: bool = False,
+        target: int | None = None,
+        **options: Any,
+    ) -> AttackMeasurement:
+        """At least `min_accuracy` of the samples are classified correctly and stay so within `eps`.
+
+        Stops as soon as the verdict for these samples is mathematically certain; the figure is then that of the samples
+        measured so far.
+
+        Raises:
+            AssertionError: the robust accuracy is lower.
+            AuditError: bad input, see PRODUCT "Failures".
+        """
+        _check_share("min_accuracy", min_accuracy)
+        found = self._keep(self._attack(min_accuracy, norm, eps, attack, targeted, target, options))
+        require(found.robust_accuracy, ">=", min_accuracy)
+        return found
+
+    def _attack(self, at_least: float | None, norm: Norm, eps: float, attack: AttackChoice, targeted: bool,
+                target: int | None, options: dict[str, Any]) -> AttackMeasurement:  # fmt: skip
+        return measure_robustness(self.model, self.samples, self._engine, norm=norm, eps=eps, attack=attack, targeted=targeted,
+                                  target=target, seed=self.seed, at_least=at_least, options=options)  # fmt: skip
+
+    # Saliency ----------------------------------------------------------------------------------------------------
+
+    def saliency(
+        self,
+        method: Method = "grad_cam",
+        target: int | Literal["predicted"] | None = None,
+        *,
+        layer: str | None = None,
+        grid: int | None = None,
+        **options: Any,
+    ) -> SaliencyMeasurement:
+        """Where the model looks, and how much of that is the object; see `measure_saliency`."""
+        return self._keep(
+            measure_saliency(self.model, self.samples, self._engine, method=method, target=target, layer=layer, grid=grid,
+                             seed=self.seed, options=options)  # fmt: skip
+        )
+
+    def assert_saliency_localized(
+        self,
+        method: Method = "grad_cam",
+        *,
+        metric: Score | None = None,
+        min_score: float | None = None,
+        target: int | Literal["predicted"] | None = None,
+        layer: str | None = None,
+        grid: int | None = None,
+        **options: Any,
+    ) -> SaliencyMeasurement:
+        """The model looks at the object.
+
+        Args:
+            method: ``"grad_cam"``, ``"gradient"``, or a callable ``(model, images, targets) -> attributions``.
+            metric: ``"pointing_game"`` or ``"energy_in_box"``, which need boxes or masks, or ``"grid_pointing_game"``, which
+                needs none; where None, the pointing game if there are boxes, else the grid pointing game.
+            min_score: the threshold; can be left out for Grad-CAM in the 2×2 grid pointing game only, where 0.4 tells
+                trained networks from untrained ones.
+            target: the class that is explained; the label where None.
+            layer: for Grad-CAM; the last layer with a map where None.
+            grid: images a side of the grids, 2 by default.
+            options: go to the method.
+
+        Raises:
+            AssertionError: the score is lower.
+            AuditError: no boxes where the metric needs them, no such layer, ….
+        """
+        if metric is not None and metric not in SCORES:
+            raise AuditError(f"There is no saliency metric {metric!r}; use one of {', '.join(map(repr, SCORES))}.")
+        has_boxes = self.samples[0].region() is not None
+        metric = metric or ("pointing_game" if has_boxes and grid is None else "grid_pointing_game")
+        if metric == "grid_pointing_game":
+            grid = grid or 2
+        elif grid is not None:
+            raise AuditError(f"grid={grid} does not go with metric={metric!r}; use 'grid_pointing_game'.")
+        elif not has_boxes:
+            raise AuditError(
+                f"The metric {metric!r} needs to know where the object is, but {self.samples.source} has no boxes or masks: give "
+                "Samples boxes= or masks=, or use metric='grid_pointing_game', which needs none."
+            )
+        if min_score is None:
+            if (metric, method, grid) != ("grid_pointing_game", "grad_cam", 2):
+                raise AuditError(f"min_score= is needed: no one threshold fits {metric!r} with this method.")
+            min_score = GRID_ENERGY
+        _check_share("min_score", min_score)
+        found = self._keep(
+            measure_saliency(self.model, self.samples, self._engine, method=method, target=target, layer=layer, grid=grid,
+                             seed=self.seed, at_least=(metric, min_score), options=options)  # fmt: skip
+        )
+        require(getattr(found, metric), ">=", min_score)
+        return found
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise AuditError(f"{name}={value} is not a share; give a number from 0 to 1.")

@@ -1,0 +1,43 @@
+"""The clean forward pass that audits share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.model import AuditModel, BorrowedModel
+from pytest_cnnaudit.samples import Batch
+
+
+class Clean(NamedTuple):
+    """Predicted classes N, the softmax confidence in them N, and the number of classes."""
+
+    prediction: Tensor
+    confidence: Tensor
+    classes: int
+
+
+def classify(model: AuditModel, borrowed: BorrowedModel, batch: Batch) -> Clean:
+    """What the model says of a batch as it is.
+
+    Raises:
+        AuditError: a label is no class of the model, or there are more names than classes.
+    """
+    with torch.no_grad():
+        logits = borrowed(batch.images)
+    classes = logits.shape[1]
+    for sample in batch.samples:
+        if not 0 <= sample.label < classes:
+            raise AuditError(
+                f"The label of {sample.id} is {sample.label}, but the model {model.name!r} has {classes} classes (0 to "
+                f"{classes - 1}). Check the order of the class folders (classes=), or the model's last layer."
+            )
+    if model.class_names is not None and len(model.class_names) != classes:
+        raise AuditError(
+            f"The model {model.name!r} has {classes} classes, but class_names names {len(model.class_names)}."
+        )
+    confidence, prediction = logits.softmax(1).max(1)
+    return Clean(prediction, confidence, classes)

@@ -1,0 +1,321 @@
+"""How many samples are still classified correctly under attack?"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pytest_cnnaudit.attacks import ATTACKS, AUTO
+from pytest_cnnaudit.attacks.goal import reached
+from pytest_cnnaudit.attacks.norms import Norm, check_norm, length
+from pytest_cnnaudit.audits import pictures
+from pytest_cnnaudit.audits.classify import classify
+from pytest_cnnaudit.engine import Engine, Kept, Part
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.model import AuditModel, BorrowedModel
+from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Picture, Row, figure
+from pytest_cnnaudit.samples import Batch, Samples
+from pytest_cnnaudit.seeds import derived_seed
+from pytest_cnnaudit.statistics import is_decided, share
+
+Attack = Callable[..., Tensor]
+AttackChoice = str | Attack | Sequence[str | Attack]
+
+_SHOWN = 16
+_SLACK = 1e-5  # rounding of x + δ − x, and of an attack's own projection
+_COLUMNS = ("clean", "adversarial", "difference", "10× difference")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class AttackMeasurement(Measurement):
+    """Accuracy under attack. `per_sample`: correct, robust, clean_prediction, adversarial_prediction,
+    adversarial_confidence, perturbation (‖δ‖ of what fooled it, else NaN), broken_by (index into `attacks`, else −1).
+    """
+
+    robust_accuracy: Metric
+    clean_accuracy: Metric
+    attack_success_rate: Metric
+    attacks: tuple[str, ...]
+    per_class: Mapping[str, Metric]
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    name: str
+    run: Callable[[BorrowedModel, Tensor, Tensor, Tensor], Tensor]
+    """(model, images, labels, seeds) -> images"""
+
+
+def measure_robustness(
+    model: AuditModel,
+    samples: Samples,
+    engine: Engine,
+    *,
+    norm: Norm = "linf",
+    eps: float,
+    attack: AttackChoice = "auto",
+    targeted: bool = False,
+    target: int | None = None,
+    seed: int = 0,
+    at_least: float | None = None,
+    options: Mapping[str, Any],
+) -> AttackMeasurement:
+    """Robust accuracy: the share of samples classified correctly that no attack in the cascade moves within `eps`.
+
+    Attacks run one after the other, each on the samples still standing. What an attack returns is believed only after a
+    forward pass of its own shows that it fools, and if it is within `eps` and [0, 1].
+
+    Args:
+        norm: ``"linf"`` or ``"l2"``.
+        eps: radius in pixel units, as in ``8 / 255``.
+        attack: ``"auto"`` (fgsm, then pgd), ``"fgsm"``, ``"pgd"``, any callable ``(model, images, labels) -> images``,
+            or a sequence of those.
+        targeted: a sample falls only if it becomes the target class.
+        target: the class wanted where `targeted`; a random other class for each sample where None.
+        seed: every draw follows from it and the sample's id.
+        at_least: stop as soon as it is certain whether the robust accuracy of all samples reaches this.
+        options: further keyword arguments of the attack.
+    """
+    check_norm(norm)
+    if not 0 < eps < float("inf"):
+        raise AuditError(f"eps={eps} is not a radius; give a positive number in pixel units, for example 4 / 255.")
+    if target is not None and not targeted:
+        raise AuditError(f"target={target} was given without targeted=True.")
+    cascade = _cascade(attack, norm, eps, targeted, options)
+    with model.borrow(engine.device, seed=seed % 2**32) as borrowed:
+        step = _Step(model, borrowed, cascade, norm, eps, targeted, target, seed)
+        n = len(samples)
+        found = engine.measure(
+            samples,
+            step,
+            title=f"attack {norm} {_eps(eps)}",
+            decided=lambda part: at_least is not None and is_decided(part["robust"].sum(), len(part), n, at_least),
+        )
+        cost = borrowed.cost
+    names = tuple(each.name for each in cascade)
+    return _measurement(model, samples, found, cost=cost, names=names, norm=norm, eps=eps, seed=seed, attack=attack,
+                        targeted=targeted, target=target, options=options)  # fmt: skip
+
+
+def _cascade(attack: AttackChoice, norm: Norm, eps: float, targeted: bool, options: Mapping[str, Any]) -> list[_Named]:
+    if attack == "auto":
+        chosen: Sequence[str | Attack] = AUTO
+    else:
+        chosen = [attack] if isinstance(attack, str) or callable(attack) else list(attack)
+    if not chosen:
+        raise AuditError("attack=[] holds no attack; give at least one, or leave it at 'auto'.")
+    takers = {each: _takes(ATTACKS.get(each, each) if isinstance(each, str) else each) for each in chosen}
+    for option in options:
+        if not any(option in taken or "**" in taken for taken in takers.values()):
+            raise AuditError(f"No attack of {', '.join(map(_name, chosen))} takes {option!r}; they take {_all(takers)}.")
+    return [_named(each, norm, eps, targeted, options, takers[each]) for each in chosen]
+
+
+def _named(attack: str | Attack, norm: Norm, eps: float, targeted: bool, options: Mapping[str, Any], taken: set[str]) -> _Named:
+    """Bind an attack to its settings. Ours get norm, eps and seeds; a callable only what it has a parameter for."""
+    if isinstance(attack, str):
+        if attack not in ATTACKS:
+            raise AuditError(f"There is no attack {attack!r}; use 'auto', {', '.join(map(repr, ATTACKS))} or a callable.")
+        function: Attack = ATTACKS[attack]
+    else:
+        function = attack
+    own = {"norm": norm, "eps": eps, "targeted": targeted, **options}
+    bound = {key: value for key, value in own.items() if key in taken or ("**" in taken and key in options)}
+    if targeted and "targeted" not in taken and not isinstance(attack, str):
+        raise AuditError(f"The attack {_name(attack)} has no parameter 'targeted'; it cannot be used with targeted=True.")
+
+    def run(model: BorrowedModel, images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
+        drawn = {"seeds": seeds} if "seeds" in taken else {}
+        return function(model, images, labels, **bound, **drawn)
+
+    return _Named(_name(attack), run)
+
+
+def _takes(function: object) -> set[str]:
+    """The names of the parameters of a callable; ``"**"`` where it takes any, none where it cannot be told."""
+    try:
+        parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return set()
+    return {"**" if each.kind is each.VAR_KEYWORD else name for name, each in parameters.items()}
+
+
+def _all(takers: Mapping[Any, set[str]]) -> str:
+    given = {"model", "images", "labels", "norm", "eps", "targeted", "seeds", "**"}
+    return ", ".join(sorted(set().union(*takers.values()) - given)) or "no options"
+
+
+def _name(attack: object) -> str:
+    return attack if isinstance(attack, str) else getattr(attack, "__name__", type(attack).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Attacks one batch."""
+
+    model: AuditModel
+    borrowed: BorrowedModel
+    cascade: Sequence[_Named]
+    norm: Norm
+    eps: float
+    targeted: bool
+    target: int | None
+    seed: int
+
+    def __call__(self, batch: Batch) -> Part:
+        clean = classify(self.model, self.borrowed, batch)
+        seeds = torch.tensor([derived_seed(self.seed, sample.id) for sample in batch.samples])
+        correct = clean.prediction == batch.labels
+        goal = self._goal(batch, seeds, clean.classes)
+        adversarial, prediction, confidence = batch.images.clone(), clean.prediction.clone(), clean.confidence.clone()
+        broken_by = torch.full_like(batch.labels, -1)
+        standing = correct.nonzero()[:, 0]
+        for number, attack in enumerate(self.cascade):
+            if not len(standing):
+                break
+            images = batch.images[standing]
+            candidates = attack.run(self.borrowed, images, goal[standing], seeds[standing.cpu()]).detach()
+            self._check(attack.name, candidates, images)
+            with torch.no_grad():
+                logits = self.borrowed(candidates)
+            fooled = reached(logits, goal[standing], targeted=self.targeted)
+            adversarial[standing] = candidates
+            confidence[standing], prediction[standing] = logits.softmax(1).max(1)
+            broken_by[standing[fooled]] = number
+            standing = standing[~fooled]
+        lost = broken_by >= 0
+        perturbation = length(adversarial - batch.images, self.norm).where(lost, torch.nan)
+        columns = {
+            "label": batch.labels, "correct": correct, "robust": correct & ~lost, "broken_by": broken_by,
+            "clean_prediction": clean.prediction, "clean_confidence": clean.confidence,
+            "adversarial_prediction": prediction, "adversarial_confidence": confidence, "perturbation": perturbation,
+        }  # fmt: skip
+        found = Part(batch.positions, {name: values.cpu().numpy() for name, values in columns.items()})
+        return Part(found.positions, found.columns, self._rows(batch, found, adversarial))
+
+    def _goal(self, batch: Batch, seeds: Tensor, classes: int) -> Tensor:
+        """The labels to leave or, where targeted, the classes to reach: never the label itself."""
+        if not self.targeted:
+            return batch.labels
+        if self.target is None:
+            away = 1 + seeds.to(batch.labels) % (classes - 1)
+            return (batch.labels + away) % classes
+        if not 0 <= self.target < classes:
+            raise AuditError(f"target={self.target} is not a class: the model has {classes}, numbered from 0.")
+        if (batch.labels == self.target).any():
+            raise AuditError(
+                f"target={self.target} is already the label of {batch.samples[int((batch.labels == self.target).nonzero()[0])].id}; "
+                "leave such samples out."
+            )
+        return torch.full_like(batch.labels, self.target)
+
+    def _check(self, name: str, candidates: Tensor, images: Tensor) -> None:
+        if candidates.shape != images.shape:
+            raise AuditError(f"The attack {name} returned {tuple(candidates.shape)} for images of {tuple(images.shape)}.")
+        size = float(length(candidates - images, self.norm).max())
+        if not size <= self.eps + _SLACK:
+            raise AuditError(f"The attack {name} left the ball: ‖δ‖ is {size:.6g} in {self.norm}, but eps is {self.eps:.6g}.")
+        low, high = (float(value) for value in candidates.aminmax())
+        if low < 0 or high > 1:
+            raise AuditError(f"The attack {name} returned values from {low:.3g} to {high:.3g}; images are in [0, 1].")
+
+    def _rows(self, batch: Batch, found: Part, adversarial: Tensor) -> dict[str, Kept]:
+        """The samples fooled with most confidence, and those that hold with least."""
+        fooled, held = found["broken_by"] >= 0, found["robust"]
+        confidence = found["adversarial_confidence"]
+        kept = {}
+        for name, shown, rank, k in (("fooled", fooled, -confidence, _SHOWN), ("robust", held, confidence, _SHOWN // 4)):
+            best = sorted(np.flatnonzero(shown), key=lambda each: (rank[each], each))[:k]
+            rows = [(float(rank[i]), int(batch.positions[i]), self._row(batch, found, adversarial, int(i), name)) for i in best]
+            kept[name] = Kept(k, tuple(rows))
+        return kept
+
+    def _row(self, batch: Batch, found: Part, adversarial: Tensor, i: int, status: str) -> Row:
+        sample, attacked = batch.samples[i], adversarial[i]
+        change = attacked - batch.images[i]
+
+        def said(which: str) -> str:
+            return f"{self.model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
+
+        shown = (
+            Picture(pictures.image(batch.images[i]), said("clean"), f"{sample.id}, clean"),
+            Picture(pictures.image(attacked), said("adversarial"), f"{sample.id}, adversarial"),
+            Picture(pictures.difference(change), "", f"{sample.id}, difference"),
+            Picture(pictures.difference(change, 10), "", f"{sample.id}, difference ten times enlarged"),
+        )
+        figures = {"label": self.model.class_name(sample.label), "‖δ‖": _eps(float(length(change[None], self.norm)), self.norm)}
+        if status == "fooled":
+            figures["by"] = self.cascade[found["broken_by"][i]].name
+        return Row(sample.id, shown, status, figures)
+
+
+def _measurement(model: AuditModel, samples: Samples, found: Part, *, cost: Any, names: tuple[str, ...], norm: Norm, eps: float,
+                 seed: int, attack: AttackChoice, targeted: bool, target: int | None,
+                 options: Mapping[str, Any]) -> AttackMeasurement:  # fmt: skip
+    wanted = "" if not targeted else ", to a random class" if target is None else f", to {model.class_name(target)}"
+    described = f"auto ({', '.join(names)})" if attack == "auto" else ", ".join(names)
+    fooled_by = [f"{name} {count}" for number, name in enumerate(names) if (count := int(np.sum(found["broken_by"] == number)))]
+    per_class = {
+        model.class_name(int(label)): share(found["robust"][found["label"] == label], name=f"robust accuracy of {model.class_name(int(label))}")
+        for label in np.unique(found["label"])
+    }
+    weakest = min(per_class.items(), key=lambda each: float(each[1]))
+    story = (
+        f"attack: {described}, {norm}, eps {_eps(eps, norm)}{wanted}, seed {seed}",
+        f"fooled first by: {', '.join(fooled_by) or 'none'}; weakest class: {weakest[0]} {figure(weakest[1])}",
+    )
+    notes = [f"{story[1]}."]
+    if len(found) < len(samples):
+        held, lost = int(found["robust"].sum()), int((~found["robust"]).sum())
+        stopped = f"stopped as soon as the verdict was certain: after {len(found)} of {len(samples)} samples, {held} held and {lost} did not"
+        story, notes = (*story, stopped), [*notes, f"{stopped[0].upper()}{stopped[1:]}."]
+    correct = found["correct"]
+    settings = {"norm": norm, "eps": _eps(eps, norm), "attack": described, "seed": str(seed),
+                **({"target": wanted[5:]} if targeted else {}), **{key: str(value) for key, value in options.items()}}  # fmt: skip
+    return AttackMeasurement(
+        kind="attack",
+        title="Accuracy under attack",
+        settings=settings,
+        ids=_ids(samples, found.positions),
+        per_sample=found.columns,
+        cost=cost,
+        notes=tuple(notes),
+        exhibits=_exhibits(found),
+        robust_accuracy=share(found["robust"], name="robust accuracy", story=story,
+                              help="Share of samples that are classified correctly and stay so under attack."),
+        clean_accuracy=share(correct, name="clean accuracy", help="Share classified correctly without an attack."),
+        attack_success_rate=share(~found["robust"][correct], name="attack success rate", higher_is_better=False,
+                                  help="Share of the correctly classified samples that were fooled."),
+        attacks=names,
+        per_class=per_class,
+    )  # fmt: skip
+
+
+def _ids(samples: Samples, positions: NDArray[np.int64]) -> tuple[str, ...]:
+    ids = samples.ids
+    return tuple(ids[position] for position in positions)
+
+
+def _exhibits(found: Part) -> tuple[Exhibit, ...]:
+    texts = {
+        "fooled": ("Most confidently fooled", "The attacks' most certain successes first. Both differences are signed and centred on grey."),
+        "robust": ("Held out", "Still classified correctly after every attack, the least certain first."),
+    }
+    return tuple(
+        Exhibit(*texts[name], rows=tuple(row for _, _, row in kept.rows), columns=_COLUMNS)
+        for name, kept in found.kept.items()
+        if kept.rows
+    )
+
+
+def _eps(eps: float, norm: Norm = "linf") -> str:
+    """Radii as people write them: 4/255 in linf, plain numbers in l2."""
+    steps = eps * 255
+    return f"{steps:.3g}/255" if norm == "linf" else f"{eps:.3g}"

@@ -1,0 +1,100 @@
+"""The one loop that every measurement over samples runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from pytest_cnnaudit.engine.part import Part
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.samples import Batch, Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Streams samples through a measurement.
+
+    Attributes:
+        device: where batches go.
+        batch_size: samples at a time; chosen by the size of an image where None.
+    """
+
+    device: torch.device
+    batch_size: int | None = None
+
+    def measure(
+        self,
+        samples: Samples,
+        step: Callable[[Batch], Part],
+        *,
+        title: str,
+        decided: Callable[[Part], bool] = lambda _: False,
+    ) -> Part:
+        """Map `step` over batches and merge what it finds.
+
+        Args:
+            samples: streamed in order.
+            step: measures one batch. It must not depend on how samples are batched.
+            title: for the progress bar, which shows on a terminal when the work takes longer than two seconds.
+            decided: whether the findings so far settle the verdict; then the rest is not measured.
+
+        Raises:
+            AuditError: memory runs out even at one sample at a time.
+        """
+        found: Part | None = None
+        with tqdm(total=len(samples), desc=title, unit="img", disable=None, delay=2, leave=False) as progress:
+            for part in self._parts(samples, step):
+                found = part if found is None else found.merge(part)
+                progress.update(len(part))
+                if decided(found):
+                    break
+        if found is None:
+            raise AuditError(f"There are no samples to measure in {samples.source}.")
+        return found
+
+    def _parts(self, samples: Samples, step: Callable[[Batch], Part]) -> Iterator[Part]:
+        size = self.batch_size or _default_batch_size(samples)
+        for batch in samples.batches(size, self.device):
+            begin = 0
+            while begin < len(batch):
+                piece = batch[begin : begin + size]
+                try:
+                    part = step(piece)
+                except (RuntimeError, MemoryError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    part = None  # leave the handler first: the traceback keeps the failed batch's tensors alive
+                if part is not None:
+                    yield part
+                    begin += len(piece)
+                    continue
+                if len(piece) == 1:
+                    raise AuditError(
+                        f"Out of memory on {self.device} at batch size 1 (sample {piece.samples[0].id}, image "
+                        f"{'×'.join(map(str, piece.images.shape[1:]))}). Use smaller images (size=) or another device."
+                    )
+                size = len(piece) // 2
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+
+def _default_batch_size(samples: Samples) -> int:
+    """A power of two from 8 to 256, smaller for larger images: 256 at 3×32×32, 16 at 3×224×224.
+
+    Beyond that a CPU gains nothing, and a GPU little (activations leave the cache); memory is the user's.
+    """
+    pixels = samples[0].image.numel()
+    return max(8, min(256, 1 << (2**22 // pixels).bit_length() - 1 if pixels < 2**22 else 0))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what torch raises when a device, or the host, has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory")
+    )

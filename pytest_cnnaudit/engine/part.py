@@ -1,0 +1,58 @@
+"""What a measurement has found so far: columns over the samples, and the few rows worth showing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_cnnaudit.results import Row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """The `k` rows with the lowest rank; of equal ranks, the earlier sample.
+
+    A total order, so that the same rows are kept in whatever order and grouping batches come in.
+    """
+
+    k: int
+    rows: tuple[tuple[float, int, Row], ...] = ()
+
+    def merge(self, other: Kept) -> Kept:
+        """The lowest `k` of both."""
+        return Kept(self.k, tuple(sorted((*self.rows, *other.rows), key=lambda each: each[:2])[: self.k]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The findings on some of the samples: a commutative monoid under `merge`.
+
+    Attributes:
+        positions: which samples, ascending.
+        columns: one array a quantity, in the order of `positions`.
+        kept: rows for the exhibits, by exhibit.
+    """
+
+    positions: NDArray[np.int64]
+    columns: Mapping[str, NDArray[Any]]
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        return self.columns[column]
+
+    def merge(self, other: Part) -> Part:
+        """The findings on both sets of samples, which must be disjoint."""
+        positions = np.concatenate([self.positions, other.positions])
+        order = np.argsort(positions, kind="stable")
+        return Part(
+            positions[order],
+            {name: np.concatenate([self[name], other[name]])[order] for name in self.columns},
+            {name: kept.merge(other.kept[name]) for name, kept in self.kept.items()},
+        )

@@ -1,0 +1,124 @@
+'use strict';
+// Starts the report: chooses the view from the address, listens to the keyboard.
+
+const main = document.getElementById('main');
+const help = document.getElementById('help');
+const report = readReport(window.CNNAUDIT_REPORT);
+
+// Tests in the order in which every view shows them; an outcome this page does not
+// know counts as an error rather than vanishing.
+function readReport(data) {
+  if (!data) return null;
+  const tests = data.tests.map((test) => (OUTCOMES[test.outcome] ? test : { ...test, outcome: 'error' }));
+  return { ...data, tests: orderedTests(tests) };
+}
+
+// ---- views ----
+
+// An id typed verbatim may hold what looks like an escape ("%2e"); it is then known by
+// what the browser makes of it.
+function currentTest() {
+  const hash = decodedHash();
+  return report.tests.find((test) => test.id === hash)
+    || report.tests.find((test) => new URL(`#${test.id}`, location.href).hash === location.hash);
+}
+
+function show() {
+  closeOpenDialogs();
+  hideTooltip();
+  const test = currentTest();
+  const { text } = verdict(report.run, report.tests);
+  main.replaceChildren(test ? testView(test, report.tests) : overviewView(report, unknownAddressNote()));
+  document.title = test ? `${nameParts(test.id).name} · cnnaudit` : `${text} · cnnaudit`;
+  window.scrollTo(0, test ? 0 : overviewState.scroll);
+}
+
+function unknownAddressNote() {
+  const hash = decodedHash();
+  return hash ? `This report has no test “${hash}”. Here is everything it has.` : null;
+}
+
+// A new view starts at its heading, for screen readers and for Tab alike; on the way
+// back, at the test that was open.
+function showAfterNavigation(event) {
+  const left = new URL(event.oldURL).hash;
+  if (main.querySelector('.overview')) overviewState.scroll = window.scrollY;
+  show();
+  const origin = currentTest() ? null : visibleTestLinks().find((link) => link.hash === left);
+  (origin || main.querySelector('h1')).focus({ preventScroll: true });
+}
+
+function showRunLine() {
+  const { run } = report;
+  const started = element('time', { datetime: run.started }, new Date(run.started).toLocaleString());
+  document.getElementById('run-line').append(started, ` · ${run.device} · seed ${run.seed}`);
+}
+
+// ---- keyboard ----
+
+function visibleTestLinks() {
+  return [...main.querySelectorAll('.test-link')].filter((link) => link.checkVisibility());
+}
+
+function moveInOverview(step) {
+  const links = visibleTestLinks();
+  const index = links.indexOf(document.activeElement);
+  const next = links[index < 0 ? 0 : Math.min(Math.max(index + step, 0), links.length - 1)];
+  if (!next) return;
+  next.focus({ preventScroll: true });
+  next.closest('.test').scrollIntoView({ block: 'nearest' });
+}
+
+function moveBetweenTests(step) {
+  const next = report.tests[report.tests.indexOf(currentTest()) + step];
+  if (next) location.hash = testAddress(next);
+}
+
+const OVERVIEW_KEYS = {
+  j: () => moveInOverview(1),
+  k: () => moveInOverview(-1),
+  o: () => document.activeElement.matches('.test-link') && document.activeElement.click(),
+  '/': () => document.getElementById('search')?.focus(),
+};
+
+const TEST_KEYS = {
+  j: () => moveBetweenTests(1),
+  k: () => moveBetweenTests(-1),
+  ArrowRight: () => moveBetweenTests(1),
+  ArrowLeft: () => moveBetweenTests(-1),
+  u: () => { location.hash = ''; },
+  Escape: () => { location.hash = ''; },
+};
+
+function onKey(event) {
+  const typing = event.target.matches('input, textarea, select');
+  if (typing && event.key === 'Escape') event.target.blur();
+  if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return;
+  const keys = { ...(currentTest() ? TEST_KEYS : OVERVIEW_KEYS), '?': () => help.showModal() };
+  if (!Object.hasOwn(keys, event.key)) return;
+  event.preventDefault();
+  keys[event.key]();
+}
+
+// ---- start ----
+
+function start() {
+  history.scrollRestoration = 'manual';
+  showRunLine();
+  show();
+  window.addEventListener('hashchange', showAfterNavigation);
+  document.addEventListener('keydown', onKey);
+  window.addEventListener('beforeprint', () => {
+    for (const details of main.querySelectorAll('details')) details.open = true;
+  });
+}
+
+document.getElementById('help-button').addEventListener('click', () => help.showModal());
+document.querySelector('.skip-link').addEventListener('click', (event) => {
+  event.preventDefault(); // its address would read as that of a test
+  main.focus();
+});
+
+if (report) start();
+else main.replaceChildren(element('p', { class: 'banner', role: 'alert' },
+  'The data of this report, data/report.js, is missing: keep the folder together when you move it.'));

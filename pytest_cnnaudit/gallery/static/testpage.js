@@ -1,0 +1,74 @@
+'use strict';
+// The page of one test: what it asked, what it found, and the pictures that show why.
+
+const LONG_MESSAGE_LINES = 24;
+
+function testView(test, tests) {
+  const { path, name, parameters } = nameParts(test.id);
+  const { tone, label } = OUTCOMES[test.outcome];
+  return element('article', { class: 'test-page' },
+    testNavigation(test, tests),
+    element('header', { class: `test-header tone-${tone}` },
+      element('p', { class: 'outcome' }, mark(tone), label),
+      element('h1', { tabindex: '-1' }, breakable(name), element('span', { class: 'parameters' }, breakable(parameters))),
+      element('p', { class: 'path' }, path),
+      test.doc && element('p', { class: 'lead' }, test.doc),
+      element('p', { class: 'facts' }, testFacts(test).join(' · '))),
+    failureMessage(test.message, tone),
+    !test.measurements.length && element('p', { class: 'facts unmeasured' }, 'This test recorded no measurement.'),
+    test.measurements.map(measurementSection));
+}
+
+function testNavigation(test, tests) {
+  const index = tests.indexOf(test);
+  const link = (neighbour, text, side) => (neighbour
+    ? element('a', { href: testAddress(neighbour), rel: side, title: neighbour.id, 'aria-label': `${side === 'prev' ? 'Previous' : 'Next'} test: ${neighbour.id}` }, text)
+    : element('span', { class: 'absent', 'aria-hidden': 'true' }, text));
+  return element('nav', { class: 'test-navigation', 'aria-label': 'Tests' },
+    element('a', { href: '#' }, '← All audits'),
+    element('span', { class: 'neighbours' },
+      link(tests[index - 1], '‹ Previous', 'prev'),
+      element('span', {}, `${index + 1} of ${tests.length}`),
+      link(tests[index + 1], 'Next ›', 'next')));
+}
+
+// Long tracebacks scroll inside their block, which the keyboard can reach.
+function failureMessage(message, tone) {
+  if (!message.trim()) return null;
+  const isLong = message.split('\n').length > LONG_MESSAGE_LINES;
+  return element('pre', {
+    class: `message tone-${tone} ${isLong ? 'is-long' : ''}`,
+    tabindex: isLong ? '0' : null, role: isLong ? 'region' : null, 'aria-label': isLong ? 'Message' : null,
+  }, message);
+}
+
+function measurementSection(measurement) {
+  const judged = measurement.metrics.filter((metric) => metric.thresholds.length);
+  const others = measurement.metrics.filter((metric) => !metric.thresholds.length);
+  return element('section', { class: 'measurement' },
+    element('h2', {}, measurement.title),
+    measurementSettings(measurement.settings),
+    judged.length > 0 && element('div', { class: 'metrics' }, judged.map(metricCard)),
+    others.length > 0 && element('div', { class: 'metrics is-compact' }, others.map(metricCard)),
+    measurement.notes.length > 0 && element('ul', { class: 'notes' }, measurement.notes.map((note) => element('li', {}, note))),
+    measurement.exhibits.map(exhibitSection),
+    costLine(measurement.cost));
+}
+
+function measurementSettings(settings) {
+  const entries = Object.entries(settings).map(([name, value]) => [name, String(value)]);
+  return entries.length ? definitionList('settings', entries) : null;
+}
+
+function metricCard(metric) {
+  return element('div', { class: `metric-card tone-${metricTone(metric)}` },
+    element('h3', {}, metric.name),
+    metricNumbers(metric),
+    metricScale(metric),
+    element('p', { class: 'facts' }, [metric.help, metric.n && counted(metric.n, 'sample')].filter(Boolean).join(' · ')));
+}
+
+function costLine(cost) {
+  const parts = Object.entries(cost || {}).filter(([, count]) => count).map(([kind, count]) => `${count.toLocaleString('en')} ${kind}`);
+  return parts.length ? element('p', { class: 'facts cost' }, `Samples through the model: ${parts.join(' · ')}`) : null;
+}

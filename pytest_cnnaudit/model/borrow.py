@@ -1,0 +1,161 @@
+"""Borrow the user's module: freeze it, use it, give it back as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.results import Cost
+
+if TYPE_CHECKING:
+    from pytest_cnnaudit.model.audit_model import AuditModel
+
+
+@contextmanager
+def borrowed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
+    """Within: eval mode, weights frozen, gradients enabled, random numbers from `seed`, on `device`. After: as before.
+
+    `training` is set module by module: `module.eval()` may be overridden, and `module.train()` afterwards would
+    thaw batch-norm layers that the user keeps frozen.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    frozen = [(weight, weight.requires_grad, weight.grad) for weight in module.parameters()]
+    buffers = [
+        (part, name, buffer, None if buffer is None else buffer.clone())
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+    ]
+    home = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    moves = len(home) == 1 and device not in home  # a model spread over several devices stays where it is
+    with _random_state(device, seed), torch.inference_mode(False), torch.enable_grad():
+        try:
+            for part, _ in modes:
+                part.training = False
+            for weight, _, _ in frozen:
+                weight.requires_grad_(False)
+            if moves:
+                module.to(device)
+            yield
+        finally:
+            if moves:
+                module.to(home.pop())
+            for part, training in modes:
+                part.training = training
+            for weight, requires_grad, grad in frozen:
+                weight.requires_grad_(requires_grad)
+                weight.grad = grad
+            for part, name, buffer, content in buffers:
+                part._buffers[name] = buffer
+                if buffer is not None and content is not None and not torch.equal(buffer, content):
+                    with torch.no_grad():
+                        buffer.copy_(content)
+
+
+@contextmanager
+def _random_state(device: torch.device, seed: int) -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global state is what is kept)
+    accelerators = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(accelerators):
+        try:
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+class BorrowedModel(nn.Module):
+    """The model as attacks and lenses see it: images in [0, 1] in, logits out, every pass counted.
+
+    It is an `nn.Module`, so that attacks and attributions of other libraries take it as it is.
+    """
+
+    def __init__(self, model: AuditModel) -> None:
+        super().__init__()
+        self.module = model.module
+        self._model = model
+        self.training = False
+        self._forward = self._backward = 0
+        weight = next((weight for weight in self.module.parameters() if weight.is_floating_point()), None)
+        self.device = torch.device("cpu") if weight is None else weight.device
+        self.dtype = torch.float32 if weight is None else weight.dtype
+        self._mean, self._std = (
+            None if values is None else torch.tensor(values, device=self.device, dtype=self.dtype)[:, None, None]
+            for values in (model.mean, model.std)
+        )
+
+    @property
+    def cost(self) -> Cost:
+        """Passes of samples through the model so far. A backward pass counts wherever in the model it stops."""
+        return Cost(self._forward, self._backward)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, N×K, of images in [0, 1], N×C×H×W.
+
+        Raises:
+            AuditError: the images do not fit the normalisation, or the module does not return finite N×K logits.
+        """
+        if images.is_inference():
+            images = images.clone()
+        count = len(images)
+        self._forward += count
+        logits = self._logits(self.module(self._normalised(images)))
+        if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
+            raise AuditError(
+                f"The model {self._model.name!r} returned a tensor of shape {tuple(logits.shape)} for {count} images; "
+                f"a classifier returns logits of shape ({count}, classes). Pass output= to AuditModel to pick them."
+            )
+        finite = logits.detach().isfinite().all(dim=1)
+        if not finite.all():
+            raise AuditError(
+                f"The model {self._model.name!r} returned NaN or infinite logits for {int((~finite).sum())} of {count} "
+                f"images. Check its weights, and the mean and std given to AuditModel."
+            )
+        if logits.requires_grad:
+            logits.register_hook(self._count_backward)
+        return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        images = images.to(self.dtype)
+        if self._mean is None:
+            return images
+        if images.shape[1] != len(self._mean):
+            raise AuditError(
+                f"The model {self._model.name!r} normalises {len(self._mean)} channels, but the images have "
+                f"{images.shape[1]}. Give AuditModel one mean and std a channel, or load the images with that many."
+            )
+        return (images - self._mean) / self._std
+
+    def _logits(self, returned: Any) -> Tensor:
+        if self._model.output is not None:
+            returned = self._model.output(returned)
+        elif hasattr(returned, "logits"):
+            returned = returned.logits
+        elif isinstance(returned, dict) and "logits" in returned:
+            returned = returned["logits"]
+        if not isinstance(returned, Tensor):
+            raise AuditError(
+                f"The model {self._model.name!r} returned {_describe(returned)}, not a tensor of logits. "
+                f"Pass output= to AuditModel, for example output=lambda out: out[0]."
+            )
+        return returned
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self._backward += len(gradient)
+
+
+def _describe(returned: object) -> str:
+    if isinstance(returned, dict):
+        return f"a dict with the keys {', '.join(map(repr, returned))}"
+    if isinstance(returned, tuple | list):
+        return f"a {type(returned).__name__} of {len(returned)}"
+    return f"a {type(returned).__name__}"

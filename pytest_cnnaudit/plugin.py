@@ -1,0 +1,332 @@
+"""The pytest plugin: options, fixtures and hooks, and nothing else. It imports no torch until an audit runs."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Generator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_cnnaudit.audit import Audit
+    from pytest_cnnaudit.gallery import Report
+    from pytest_cnnaudit.model import AuditModel
+    from pytest_cnnaudit.samples import Samples
+
+_PACKAGE = Path(__file__).parent
+_DEFAULTS = {"dir": "cnnaudit-report", "device": "auto", "seed": "0"}
+
+audit_key = pytest.StashKey["Audit"]()
+folder_key = pytest.StashKey[Path]()
+
+
+# Options and configuration ---------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cnnaudit", "audits of trained vision models")
+    group.addoption("--cnnaudit", action="store_true", default=None,
+                    help="run the tests that use the audit fixture, and write the gallery; without it they are skipped")  # fmt: skip
+    group.addoption("--cnnaudit-dir", metavar="DIR", help="where the report goes (default: cnnaudit-report)")
+    group.addoption("--cnnaudit-device", metavar="DEVICE",
+                    help="auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if there is one)")  # fmt: skip
+    group.addoption("--cnnaudit-seed", metavar="N",
+                    help="every random draw follows from it and from the test's id (default: 0)")  # fmt: skip
+    parser.addini("cnnaudit", "run audits, as with --cnnaudit", type="bool", default=False)
+    parser.addini("cnnaudit_dir", "where the report goes, as with --cnnaudit-dir")
+    parser.addini("cnnaudit_device", "the device, as with --cnnaudit-device")
+    parser.addini("cnnaudit_seed", "the seed, as with --cnnaudit-seed")
+
+
+def _enabled(config: pytest.Config) -> bool:
+    return bool(config.getoption("cnnaudit") or config.getini("cnnaudit"))
+
+
+def _setting(config: pytest.Config, name: str) -> str:
+    return str(config.getoption(f"cnnaudit_{name}") or config.getini(f"cnnaudit_{name}") or _DEFAULTS[name])
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "cnnaudit: uses the audit fixture (added to such tests by itself)")
+    if not _enabled(config):
+        return
+    if not re.fullmatch(r"\d+", _setting(config, "seed")):
+        raise pytest.UsageError(f"--cnnaudit-seed is {_setting(config, 'seed')!r}; give a whole number from 0.")
+    _check_device(_setting(config, "device"))
+    if _is_worker(config):
+        config.stash[folder_key] = Path(config.workerinput["cnnaudit_dir"])  # type: ignore[attr-defined]
+        return
+    config.stash[folder_key] = config.invocation_params.dir / _setting(config, "dir")
+    if not config.getoption("collectonly", False):
+        config.pluginmanager.register(Gatherer(config, _open_report(config)), "cnnaudit-gatherer")
+
+
+def _check_device(device: str) -> None:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise pytest.UsageError(f"--cnnaudit-device is {device!r}; give auto, cpu, cuda, cuda:N or mps.")
+    if device not in ("auto", "cpu"):
+        from pytest_cnnaudit.engine import resolve_device
+        from pytest_cnnaudit.errors import AuditError
+
+        try:
+            resolve_device(device)
+        except AuditError as error:
+            raise pytest.UsageError(f"--cnnaudit-device: {error}") from None
+
+
+def _open_report(config: pytest.Config) -> Report:
+    from pytest_cnnaudit.gallery import Report, ReportFolderError
+
+    run = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": int(_setting(config, "seed")),
+        "device": _setting(config, "device"),
+        "command": shlex.join(["pytest", *map(str, config.invocation_params.args)]),
+        "versions": _versions(),
+    }
+    try:
+        return Report(config.stash[folder_key], run)
+    except (ReportFolderError, OSError) as error:
+        raise pytest.UsageError(f"--cnnaudit-dir: {error}; give another folder.") from None
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("pytest-cnnaudit", "pytest", "torch", "torchvision"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist starts a worker: it writes its pictures into the controller's folder."""
+    if folder_key in node.config.stash:
+        node.workerinput["cnnaudit_dir"] = str(node.config.stash[folder_key])
+
+
+# Fixtures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def audit_model() -> AuditModel:
+    """The model under audit, an `AuditModel`; a suite defines its own in conftest.py."""
+    from pytest_cnnaudit.errors import AuditError
+
+    raise AuditError(
+        "There is no model to audit: define the fixture audit_model in conftest.py and return an AuditModel from it."
+    )
+
+
+@pytest.fixture(scope="session")
+def audit_samples() -> Samples | None:
+    """The images it is measured on, `Samples`; a suite defines its own in conftest.py. Filters need none."""
+    return None
+
+
+@pytest.fixture
+def audit(request: pytest.FixtureRequest, audit_model: AuditModel, audit_samples: Samples | None) -> Audit:
+    """Measures, asserts and shows; what it does lands in the gallery under this test. See `pytest_cnnaudit.Audit`."""
+    from pytest_cnnaudit.audit import Audit
+    from pytest_cnnaudit.seeds import derived_seed
+
+    config, item = request.config, request.node
+    made = Audit(
+        audit_model,
+        audit_samples,
+        device=_setting(config, "device"),
+        seed=derived_seed(int(_setting(config, "seed")), item.nodeid),
+        link=_link(config, item.nodeid),
+    )
+    item.stash[audit_key] = made
+    return made
+
+
+def _link(config: pytest.Config, nodeid: str) -> str:
+    folder = config.stash[folder_key]
+    try:
+        folder = folder.relative_to(config.invocation_params.dir)
+    except ValueError:
+        pass
+    return f"{(folder / 'index.html').as_posix()}#{nodeid}"
+
+
+def _uses_audit(item: pytest.Item) -> bool:
+    """Whether the test, or a fixture of it, asks for our fixture; a project's own `audit` is none of our business."""
+    found = getattr(item, "_fixtureinfo", None)
+    definitions = found.name2fixturedefs.get("audit", ()) if found is not None else ()
+    return any(getattr(each.func, "__module__", "") == __name__ for each in definitions)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if _uses_audit(item):
+        item.add_marker("cnnaudit")
+        if not _enabled(item.config):
+            item.add_marker(pytest.mark.skip(reason="an audit: run with --cnnaudit"))
+
+
+# A test is over: its record travels on its report ----------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    if not (_enabled(item.config) and _uses_audit(item)):
+        return (yield)
+    if call.excinfo is not None:
+        _hide_our_frames(call.excinfo)
+    report = yield
+    if report.when == "call" or report.outcome != "passed":
+        report.cnnaudit = json.dumps(_record(item, call, report), allow_nan=False)
+    return report
+
+
+def _hide_our_frames(failure: pytest.ExceptionInfo[BaseException]) -> None:
+    """A traceback through this package hides in pytest's output what is no use to a user; `--full-trace` shows it."""
+    for entry in failure.traceback:
+        if Path(entry.path).is_relative_to(_PACKAGE):
+            entry.frame.f_globals["__tracebackhide__"] = _hides
+
+
+def _hides(failure: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Failures and bad input are the user's own; any other exception is a bug, and keeps every frame."""
+    from pytest_cnnaudit.errors import AuditError
+
+    return isinstance(failure.value, AuditError | AssertionError)
+
+
+def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> dict[str, Any]:
+    documented = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip()
+    record = {
+        "id": item.nodeid,
+        "outcome": _outcome(report),
+        "message": _message(call, report),
+        "doc": " ".join(documented.split("\n\n")[0].split()),
+        "duration": round(report.duration, 3),
+    }
+    if report.when == "teardown":
+        return record
+    made = item.stash.get(audit_key, None)
+    if made is None:
+        return {**record, "model": None, "samples": None, "measurements": []}
+    from pytest_cnnaudit.gallery import save_png
+    from pytest_cnnaudit.records import audit_record
+
+    folder = item.config.stash[folder_key]
+    return {**record, **audit_record(made, lambda picture: save_png(picture.pixels, folder))}
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xfailed" if report.outcome == "skipped" else "xpassed"
+    return "error" if report.outcome == "failed" and report.when != "call" else report.outcome
+
+
+def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
+    if report.outcome == "passed":
+        return ""
+    if report.outcome == "skipped":
+        if hasattr(report, "wasxfail"):
+            return str(report.wasxfail)
+        return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return call.excinfo.exconly(tryshort=True) if call.excinfo is not None else str(report.longrepr)
+
+
+# A plain assert on a metric tells its story -----------------------------------------------------------------------
+
+
+def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+    results = sys.modules.get("pytest_cnnaudit.results")
+    if results is None:  # then nobody has made a metric
+        return None
+    if isinstance(left, results.Metric):
+        return list(results.shortfall(left, op, right)) if isinstance(right, int | float) else None
+    if isinstance(right, results.Metric) and isinstance(left, int | float):
+        mirrored = {">=": "<=", ">": "<", "<=": ">=", "<": ">"}.get(op, op)
+        return list(results.shortfall(right, mirrored, left))
+    return None
+
+
+# The controller gathers the records --------------------------------------------------------------------------------
+
+
+class Gatherer:
+    """Registered where the report is written: in the one process of a serial run, or in xdist's controller."""
+
+    def __init__(self, config: pytest.Config, report: Report) -> None:
+        self.config = config
+        self.report = report
+        if narrowed := _narrowed_by(config):
+            report.note(f"Only a part of the suite was selected ({narrowed}).")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        carried = getattr(report, "cnnaudit", None)
+        if carried is not None:
+            self.report.add(json.loads(carried))
+        elif report.when == "???":  # xdist's word for a worker that died during this test
+            self.report.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
+            crashed = {"id": report.nodeid, "outcome": "crashed", "message": str(report.longrepr), "doc": "", "duration": 0.0}
+            self.report.add({**crashed, "model": None, "samples": None, "measurements": []})
+
+    def pytest_report_header(self) -> str:
+        device, seed = _setting(self.config, "device"), _setting(self.config, "seed")
+        return f"cnnaudit: device {device}, seed {seed}, report {self._shown_path()}"
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        if interrupted:
+            self.report.note("The run was interrupted: tests that had not finished are missing.")
+        elif session.shouldfail or session.shouldstop:
+            self.report.note(f"The run was cut short: {session.shouldfail or session.shouldstop}.")
+        self.report.finish("interrupted" if interrupted else "finished", int(exitstatus))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section("cnnaudit")
+        for record in self.report.records:
+            if record["outcome"] != "skipped":
+                style = {"passed": "green", "xfailed": "yellow"}.get(record["outcome"], "red")
+                terminalreporter.write(f"{record['outcome'].upper():8}", **{style: True})
+                terminalreporter.write_line(f"{record['id']}  {_headline(record)}")
+        skipped = sum(record["outcome"] == "skipped" for record in self.report.records)
+        if skipped:
+            terminalreporter.write_line(f"{skipped} skipped, with their reasons in the report")
+        terminalreporter.write_line(f"report: {self._shown_path()}")
+
+    def _shown_path(self) -> str:
+        return _link(self.config, "").removesuffix("#")
+
+
+def _narrowed_by(config: pytest.Config) -> str:
+    given = {"-k": "keyword", "-m": "markexpr", "--lf": "lf", "--deselect": "deselect", "--stepwise": "stepwise"}
+    chosen = [(flag, config.getoption(name, None)) for flag, name in given.items()]
+    words = [flag if value is True else f"{flag} {value}" for flag, value in chosen if value]
+    return ", ".join([*words, *(arg for arg in config.args if "::" in arg)])
+
+
+def _headline(record: dict[str, Any]) -> str:
+    """The metrics that were held against thresholds, or else the first of each measurement."""
+    words = []
+    for measurement in record.get("measurements", ()):
+        judged = [metric for metric in measurement["metrics"] if metric["thresholds"]] or measurement["metrics"][:1]
+        for metric in judged:
+            interval = "" if metric["ci95"] is None else " (95% CI {:.3g} to {:.3g})".format(*metric["ci95"])
+            limits = [f" {each['on']} {each['op']} {each['value']:.4g}".replace("  ", " ") for each in metric["thresholds"]]
+            words.append(f"{metric['name']} {metric['display']}{interval}{','.join(limits)}")
+    return "; ".join(words)

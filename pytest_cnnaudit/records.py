@@ -1,0 +1,91 @@
+"""Results to records: what goes on a test report, as plain JSON values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_cnnaudit.audit import Audit
+    from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Picture
+
+Save = Callable[["Picture"], str]
+"""Stores a picture and returns its path relative to the report."""
+
+
+def audit_record(audit: Audit, save: Save) -> dict[str, Any]:
+    """What one test measured."""
+    samples = audit._samples
+    return {
+        "model": {"name": audit.model.name, "module": type(audit.model.module).__name__},
+        "samples": None if samples is None else {"n": len(samples), "source": samples.source},
+        "device": str(audit.device),
+        "measurements": [_measurement(measurement, save) for measurement in audit.measurements],
+    }
+
+
+def _measurement(measurement: Measurement, save: Save) -> dict[str, Any]:
+    return {
+        "name": measurement.kind,
+        "title": measurement.title,
+        "settings": dict(measurement.settings),
+        "metrics": [_metric(metric) for metric in measurement.metrics if metric.n],
+        "notes": list(measurement.notes),
+        "cost": {"forward": measurement.cost.forward, "backward": measurement.cost.backward},
+        "exhibits": [_exhibit(exhibit, save) for exhibit in measurement.exhibits],
+    }
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    interval = metric.ci95
+    return {
+        "name": metric.name,
+        "value": _number(metric),
+        "display": metric.display,
+        "unit": metric.unit,
+        "n": metric.n,
+        "count": metric.count,
+        "ci95": None if interval is None else [_number(end) for end in interval],
+        "higher_is_better": metric.higher_is_better,
+        "range": None if metric.bounds is None else list(metric.bounds),
+        "thresholds": [
+            {"op": each.op, "value": _number(each.threshold), "holds": each.holds, "on": each.on} for each in metric.comparisons
+        ],
+        "help": metric.help,
+    }
+
+
+def _exhibit(exhibit: Exhibit, save: Save) -> dict[str, Any]:
+    return {
+        "kind": exhibit.kind,
+        "title": exhibit.title,
+        "text": exhibit.text,
+        "columns": list(exhibit.columns),
+        "rows": [
+            {
+                "title": row.title,
+                "status": row.status,
+                "figures": dict(row.figures),
+                "pictures": [_picture(picture, save) for picture in row.pictures],
+            }
+            for row in exhibit.rows
+        ],
+    }
+
+
+def _picture(picture: Picture, save: Save) -> Mapping[str, Any]:
+    height, width = picture.pixels.shape[:2]
+    return {
+        "src": save(picture),
+        "width": width,
+        "height": height,
+        "caption": picture.caption,
+        "alt": picture.alt,
+        "pixelated": max(width, height) <= 128,
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,140 @@
+"""Where images come from: a folder, a data set, tensors. Each source loads one sample by its position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.samples.boxes import Box, find, read_boxes
+
+Loaded = tuple[Tensor, int, tuple[Box, ...] | None, Tensor | None]
+"""Image C×H×W in [0, 1], label, boxes, mask H×W."""
+
+Load = Callable[[int], Loaded]
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+
+
+def to_tensor(image: Any, what: str) -> Tensor:
+    """A C×H×W float tensor in [0, 1] of a PIL image, an array or a tensor; bytes are divided by 255."""
+    if isinstance(image, Image.Image):
+        pixels = np.array(image)
+        image = torch.from_numpy(pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)
+    tensor = torch.as_tensor(image)
+    if tensor.ndim != 3:
+        raise AuditError(f"The image of {what} has the shape {tuple(tensor.shape)}; it must be C×H×W.")
+    if tensor.dtype == torch.uint8:
+        return tensor.float() / 255
+    return tensor if tensor.is_floating_point() else tensor.float()
+
+
+def folder(
+    root: Path,
+    *,
+    size: int | tuple[int, int] | None,
+    mode: str,
+    classes: Sequence[str] | Mapping[str, int] | None,
+    boxes: str | Path | None,
+) -> tuple[Load, list[str], list[str]]:
+    """An ImageFolder-style folder: its loader, the ids (relative paths) and the class folders."""
+    if not root.is_dir():
+        raise AuditError(f"There is no folder {root}; Samples.from_folder needs one folder a class in it.")
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if classes is None:
+        labels = {name: label for label, name in enumerate(folders)}
+    elif isinstance(classes, Mapping):
+        labels = dict(classes)
+    else:
+        labels = {name: label for label, name in enumerate(classes)}
+    unknown = [name for name in folders if name not in labels]
+    if unknown:
+        raise AuditError(f"The folder {unknown[0]!r} in {root} is not among the classes given: {', '.join(labels)}.")
+    files = [path for name in folders for path in sorted((root / name).rglob("*")) if path.suffix.lower() in ENDINGS]
+    if not files:
+        raise AuditError(f"There are no images in {root}; it needs one folder a class, with images ({_endings()}).")
+    known = None if boxes is None else read_boxes(boxes)
+
+    def load(position: int) -> Loaded:
+        path = files[position]
+        relative = PurePosixPath(path.relative_to(root).as_posix())
+        try:
+            with Image.open(path) as file:
+                image = file.convert(mode)
+        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+            raise AuditError(f"The image {path} cannot be read ({error}); repair it or take it away.") from None
+        found = None if known is None else find(known, relative)
+        image, found = _fit(image, found, size)
+        return to_tensor(image, str(relative)), labels[relative.parts[0]], found, None
+
+    return load, [path.relative_to(root).as_posix() for path in files], folders
+
+
+def _endings() -> str:
+    return ", ".join(sorted(ENDINGS))
+
+
+def _fit(
+    image: Image.Image, boxes: tuple[Box, ...] | None, size: int | tuple[int, int] | None
+) -> tuple[Image.Image, tuple[Box, ...] | None]:
+    """Resize the image, and its boxes with it.
+
+    An integer: the shorter side becomes `size`, then the centre is cut out (as in torchvision's evaluation transforms,
+    at a crop share of 1). A pair (height, width): squashed to it. None: left alone.
+    """
+    if size is None:
+        return image, boxes
+    if isinstance(size, int):
+        scale = size / min(image.size)
+        width, height = (max(size, round(side * scale)) for side in image.size)
+        left, top, cut = (width - size) // 2, (height - size) // 2, (size, size)
+    else:
+        (height, width), left, top = size, 0, 0
+        cut = (width, height)
+    scale_x, scale_y = width / image.width, height / image.height
+    resized = image.resize((width, height), Image.Resampling.BILINEAR) if image.size != (width, height) else image
+    cropped = resized.crop((left, top, left + cut[0], top + cut[1]))
+    if boxes is not None:
+        boxes = tuple(box.moved(scale_x, scale_y, left, top) for box in boxes)
+    return cropped, boxes
+
+
+def dataset(source: Any, boxes: Sequence[Any] | None, masks: Sequence[Any] | None) -> Load:
+    """Anything with `len()` and `[i]` whose items are (image, label) pairs or dicts of those (Hugging Face)."""
+
+    def load(position: int) -> Loaded:
+        item = source[position]
+        try:
+            if isinstance(item, Mapping):
+                image = next(item[key] for key in ("image", "img", "pixel_values") if key in item)
+                label = next(item[key] for key in ("label", "labels", "fine_label") if key in item)
+            else:
+                image, label = item[0], item[1]
+            label = int(label)
+        except (StopIteration, TypeError, IndexError, KeyError, ValueError):
+            raise AuditError(
+                f"Item {position} of the data set is {type(item).__name__}, not an (image, label) pair or a dict with "
+                "'image' and 'label'; wrap the data set so that it gives those."
+            ) from None
+        return to_tensor(image, f"item {position}"), label, boxes_at(boxes, position), mask_at(masks, position)
+
+    return load
+
+
+def boxes_at(boxes: Sequence[Any] | None, position: int) -> tuple[Box, ...] | None:
+    """The boxes of one image: one box (4 numbers), or several; None where it has none."""
+    if boxes is None or boxes[position] is None:
+        return None
+    values = np.asarray(boxes[position], dtype=np.float64).reshape(-1, 4)
+    return tuple(Box(*map(float, row)) for row in values)
+
+
+def mask_at(masks: Sequence[Any] | None, position: int) -> Tensor | None:
+    """The mask of one image, H×W bool; None where it has none."""
+    return None if masks is None or masks[position] is None else torch.as_tensor(masks[position]).bool()

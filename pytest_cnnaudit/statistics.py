@@ -1,0 +1,98 @@
+"""Intervals and verdicts, over scipy."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from pytest_cnnaudit.results import Metric
+
+
+def proportion_interval(count: int, n: int) -> tuple[float, float]:
+    """95% Wilson score interval of `count` out of `n` (Wilson 1927; Brown, Cai & DasGupta 2001 on why).
+
+    >>> [round(end, 3) for end in proportion_interval(158, 512)]
+    [0.27, 0.35]
+    """
+    interval = stats.binomtest(count, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap_interval(
+    values: NDArray[np.floating], statistic: str = "mean", *, resamples: int = 2000
+) -> tuple[float, float] | None:
+    """95% bootstrap interval of the mean or median, percentile method (Efron & Tibshirani 1993, chapter 13).
+
+    The draw is fixed: the same values give the same interval. None for fewer than two values.
+    """
+    if len(values) < 2:
+        return None
+    function = {"mean": np.mean, "median": np.median}[statistic]
+    result = stats.bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        function,
+        n_resamples=resamples,
+        confidence_level=0.95,
+        method="percentile",
+        rng=np.random.default_rng(0),
+        batch=256,
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def share(values: NDArray[np.bool_], *, name: str, help: str = "", story: tuple[str, ...] = (),  # noqa: A002
+          higher_is_better: bool | None = True) -> Metric:  # fmt: skip
+    """The share of True among `values`, with its Wilson interval; NaN where there are none."""
+    n, count = len(values), int(np.sum(values))
+    return Metric(
+        count / n if n else math.nan,
+        name=name,
+        n=n,
+        count=count,
+        ci95=proportion_interval(count, n) if n else None,
+        higher_is_better=higher_is_better,
+        bounds=(0, 1),
+        help=help,
+        story=story,
+    )
+
+
+def mean(values: NDArray[np.floating], *, name: str, help: str = "", story: tuple[str, ...] = (),  # noqa: A002
+         higher_is_better: bool | None = True, bounds: tuple[float, float] | None = (0, 1),
+         groups: NDArray[np.integer] | None = None) -> Metric:  # fmt: skip
+    """The mean of `values`, with its bootstrap interval; NaN where there are none.
+
+    Values of one group depend on each other, so whole groups are drawn for the interval (a cluster bootstrap of the
+    groups' means).
+    """
+    drawn = values
+    if groups is not None and len(values):
+        drawn = np.array([values[groups == group].mean() for group in np.unique(groups)])
+    return Metric(
+        float(np.mean(values)) if len(values) else math.nan,
+        name=name,
+        n=len(values),
+        ci95=bootstrap_interval(drawn),
+        higher_is_better=higher_is_better,
+        bounds=bounds,
+        help=help,
+        story=story,
+    )
+
+
+def is_decided(total: float, done: int, n: int, at_least: float) -> bool:
+    """Whether the mean of `n` values in [0, 1] is already known to reach `at_least`, or to miss it.
+
+    Args:
+        total: the sum of the values seen so far.
+        done: how many have been seen.
+        n: how many there will be.
+        at_least: the threshold for the mean of all `n`.
+
+    >>> is_decided(35, 60, 100, 0.35), is_decided(0, 66, 100, 0.35), is_decided(0, 65, 100, 0.35)
+    (True, True, False)
+    """
+    needed = n * at_least
+    slack = 1e-9 * max(1.0, needed)  # n · at_least is rounded; a sum within rounding of it reaches it
+    return total >= needed - slack or total + (n - done) < needed - slack
