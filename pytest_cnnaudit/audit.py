@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar
 
+from pytest_cnnaudit.attacks.cascade import AttackChoice
 from pytest_cnnaudit.attacks.norms import Norm
 from pytest_cnnaudit.audits.filters import FEWEST_KERNELS, FilterMeasurement, measure_filters
-from pytest_cnnaudit.audits.robustness import AttackChoice, AttackMeasurement, measure_robustness
+from pytest_cnnaudit.audits.robustness import AttackMeasurement, measure_robustness
 from pytest_cnnaudit.audits.saliency import SCORES, Method, SaliencyMeasurement, Score, measure_saliency
 from pytest_cnnaudit.engine import Engine, resolve_device
 from pytest_cnnaudit.errors import AuditError
@@ -69,7 +70,9 @@ class Audit:
     def samples(self) -> Samples:
         """The samples; an `AuditError` where none were given."""
         if self._samples is None:
-            raise AuditError("This measurement needs samples: define the fixture audit_samples, or pass Audit(model, samples).")
+            raise AuditError(
+                "This measurement needs samples: define the fixture audit_samples, or pass Audit(model, samples)."
+            )
         return self._samples
 
     def _keep(self, measurement: M) -> M:
@@ -97,7 +100,8 @@ class Audit:
 
         With thresholds, these are judged. With none, the layer is held against white noise of its own shape: at least a
         quarter of the live filters must be ones that noise would not produce, the variance-entropy ratio must be at
-        most 0.95 (from 32 kernels on; filters of one input channel are not judged so), and at most a quarter may be dead.
+        most 0.95 (from 32 kernels on; filters of one input channel are not judged so), and at most a quarter may be
+        dead.
 
         Args:
             layer: name of an `nn.Conv2d`; the first one where None.
@@ -165,17 +169,36 @@ class Audit:
 
         Raises:
             AssertionError: the robust accuracy is lower.
-            AuditError: bad input, see PRODUCT "Failures".
+            AuditError: there is no such norm or attack, a label is out of range, ….
         """
         _check_share("min_accuracy", min_accuracy)
         found = self._keep(self._attack(min_accuracy, norm, eps, attack, targeted, target, options))
         require(found.robust_accuracy, ">=", min_accuracy)
         return found
 
-    def _attack(self, at_least: float | None, norm: Norm, eps: float, attack: AttackChoice, targeted: bool,
-                target: int | None, options: dict[str, Any]) -> AttackMeasurement:  # fmt: skip
-        return measure_robustness(self.model, self.samples, self._engine, norm=norm, eps=eps, attack=attack, targeted=targeted,
-                                  target=target, seed=self.seed, at_least=at_least, options=options)  # fmt: skip
+    def _attack(
+        self,
+        at_least: float | None,
+        norm: Norm,
+        eps: float,
+        attack: AttackChoice,
+        targeted: bool,
+        target: int | None,
+        options: dict[str, Any],
+    ) -> AttackMeasurement:
+        return measure_robustness(
+            self.model,
+            self.samples,
+            self._engine,
+            norm=norm,
+            eps=eps,
+            attack=attack,
+            targeted=targeted,
+            target=target,
+            seed=self.seed,
+            at_least=at_least,
+            options=options,
+        )
 
     # Saliency ----------------------------------------------------------------------------------------------------
 
@@ -190,8 +213,17 @@ class Audit:
     ) -> SaliencyMeasurement:
         """Where the model looks, and how much of that is the object; see `measure_saliency`."""
         return self._keep(
-            measure_saliency(self.model, self.samples, self._engine, method=method, target=target, layer=layer, grid=grid,
-                             seed=self.seed, options=options)  # fmt: skip
+            measure_saliency(
+                self.model,
+                self.samples,
+                self._engine,
+                method=method,
+                target=target,
+                layer=layer,
+                grid=grid,
+                seed=self.seed,
+                options=options,
+            )
         )
 
     def assert_saliency_localized(
@@ -209,8 +241,9 @@ class Audit:
 
         Args:
             method: ``"grad_cam"``, ``"gradient"``, or a callable ``(model, images, targets) -> attributions``.
-            metric: ``"pointing_game"`` or ``"energy_in_box"``, which need boxes or masks, or ``"grid_pointing_game"``, which
-                needs none; where None, the pointing game if there are boxes, else the grid pointing game.
+            metric: ``"pointing_game"`` or ``"energy_in_box"``, which need boxes or masks, or
+                ``"grid_pointing_game"``, which needs none; where None, the pointing game if there are boxes, else the
+                grid pointing game.
             min_score: the threshold; can be left out for Grad-CAM in the 2×2 grid pointing game only, where 0.4 tells
                 trained networks from untrained ones.
             target: the class that is explained; the label where None.
@@ -232,8 +265,8 @@ class Audit:
             raise AuditError(f"grid={grid} does not go with metric={metric!r}; use 'grid_pointing_game'.")
         elif not has_boxes:
             raise AuditError(
-                f"The metric {metric!r} needs to know where the object is, but {self.samples.source} has no boxes or masks: give "
-                "Samples boxes= or masks=, or use metric='grid_pointing_game', which needs none."
+                f"The metric {metric!r} needs to know where the object is, but {self.samples.source} has no boxes or "
+                "masks: give Samples boxes= or masks=, or use metric='grid_pointing_game', which needs none."
             )
         if min_score is None:
             if (metric, method, grid) != ("grid_pointing_game", "grad_cam", 2):
@@ -241,8 +274,18 @@ class Audit:
             min_score = GRID_ENERGY
         _check_share("min_score", min_score)
         found = self._keep(
-            measure_saliency(self.model, self.samples, self._engine, method=method, target=target, layer=layer, grid=grid,
-                             seed=self.seed, at_least=(metric, min_score), options=options)  # fmt: skip
+            measure_saliency(
+                self.model,
+                self.samples,
+                self._engine,
+                method=method,
+                target=target,
+                layer=layer,
+                grid=grid,
+                seed=self.seed,
+                at_least=(metric, min_score),
+                options=options,
+            )
         )
         require(getattr(found, metric), ">=", min_score)
         return found

@@ -33,13 +33,21 @@ folder_key = pytest.StashKey[Path]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cnnaudit", "audits of trained vision models")
-    group.addoption("--cnnaudit", action="store_true", default=None,
-                    help="run the tests that use the audit fixture, and write the gallery; without it they are skipped")  # fmt: skip
+    group.addoption(
+        "--cnnaudit",
+        action="store_true",
+        default=None,
+        help="run the tests that use the audit fixture, and write the gallery; without it they are skipped",
+    )
     group.addoption("--cnnaudit-dir", metavar="DIR", help="where the report goes (default: cnnaudit-report)")
-    group.addoption("--cnnaudit-device", metavar="DEVICE",
-                    help="auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if there is one)")  # fmt: skip
-    group.addoption("--cnnaudit-seed", metavar="N",
-                    help="every random draw follows from it and from the test's id (default: 0)")  # fmt: skip
+    group.addoption(
+        "--cnnaudit-device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if there is one)",
+    )
+    group.addoption(
+        "--cnnaudit-seed", metavar="N", help="every random draw follows from it and from the test's id (default: 0)"
+    )
     parser.addini("cnnaudit", "run audits, as with --cnnaudit", type="bool", default=False)
     parser.addini("cnnaudit_dir", "where the report goes, as with --cnnaudit-dir")
     parser.addini("cnnaudit_device", "the device, as with --cnnaudit-device")
@@ -114,7 +122,7 @@ def _versions() -> dict[str, str]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """xdist starts a worker: it writes its pictures into the controller's folder."""
+    """A worker of xdist starts: it writes its pictures into the controller's folder."""
     if folder_key in node.config.stash:
         node.workerinput["cnnaudit_dir"] = str(node.config.stash[folder_key])
 
@@ -158,10 +166,8 @@ def audit(request: pytest.FixtureRequest, audit_model: AuditModel, audit_samples
 
 def _link(config: pytest.Config, nodeid: str) -> str:
     folder = config.stash[folder_key]
-    try:
+    if folder.is_relative_to(config.invocation_params.dir):
         folder = folder.relative_to(config.invocation_params.dir)
-    except ValueError:
-        pass
     return f"{(folder / 'index.html').as_posix()}#{nodeid}"
 
 
@@ -192,7 +198,7 @@ def pytest_runtest_makereport(
         _hide_our_frames(call.excinfo)
     report = yield
     if report.when == "call" or report.outcome != "passed":
-        report.cnnaudit = json.dumps(_record(item, call, report), allow_nan=False)
+        report.__dict__["cnnaudit"] = json.dumps(_record(item, call, report), allow_nan=False)
     return report
 
 
@@ -214,7 +220,7 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     documented = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip()
     record = {
         "id": item.nodeid,
-        "outcome": _outcome(report),
+        "outcome": _outcome(call, report),
         "message": _message(call, report),
         "doc": " ".join(documented.split("\n\n")[0].split()),
         "duration": round(report.duration, 3),
@@ -231,10 +237,12 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     return {**record, **audit_record(made, lambda picture: save_png(picture.pixels, folder))}
 
 
-def _outcome(report: pytest.TestReport) -> str:
+def _outcome(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
+    """``failed`` means that the model fell short; whatever kept the audit from its verdict is an ``error``."""
     if hasattr(report, "wasxfail"):
         return "xfailed" if report.outcome == "skipped" else "xpassed"
-    return "error" if report.outcome == "failed" and report.when != "call" else report.outcome
+    fell_short = call.excinfo is None or isinstance(call.excinfo.value, AssertionError | pytest.fail.Exception)
+    return "error" if report.outcome == "failed" and not (report.when == "call" and fell_short) else report.outcome
 
 
 def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
@@ -244,13 +252,15 @@ def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
         if hasattr(report, "wasxfail"):
             return str(report.wasxfail)
         return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    return call.excinfo.exconly(tryshort=True) if call.excinfo is not None else str(report.longrepr)
+    if call.excinfo is None:
+        return str(report.longrepr)
+    return call.excinfo.exconly(tryshort=True).removeprefix("pytest_cnnaudit.errors.AuditError: ")
 
 
 # A plain assert on a metric tells its story -----------------------------------------------------------------------
 
 
-def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> list[str] | None:
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
     results = sys.modules.get("pytest_cnnaudit.results")
     if results is None:  # then nobody has made a metric
         return None
@@ -279,9 +289,15 @@ class Gatherer:
         carried = getattr(report, "cnnaudit", None)
         if carried is not None:
             self.report.add(json.loads(carried))
-        elif report.when == "???":  # xdist's word for a worker that died during this test
+        elif str(report.when) == "???":  # xdist's word for a worker that died during this test
             self.report.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
-            crashed = {"id": report.nodeid, "outcome": "crashed", "message": str(report.longrepr), "doc": "", "duration": 0.0}
+            crashed = {
+                "id": report.nodeid,
+                "outcome": "crashed",
+                "message": str(report.longrepr),
+                "doc": "",
+                "duration": 0.0,
+            }
             self.report.add({**crashed, "model": None, "samples": None, "measurements": []})
 
     def pytest_report_header(self) -> str:
@@ -298,12 +314,14 @@ class Gatherer:
         self.report.finish("interrupted" if interrupted else "finished", int(exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from pytest_cnnaudit.records import headline
+
         terminalreporter.section("cnnaudit")
         for record in self.report.records:
             if record["outcome"] != "skipped":
                 style = {"passed": "green", "xfailed": "yellow"}.get(record["outcome"], "red")
                 terminalreporter.write(f"{record['outcome'].upper():8}", **{style: True})
-                terminalreporter.write_line(f"{record['id']}  {_headline(record)}")
+                terminalreporter.write_line(f"{record['id']}  {headline(record)}")
         skipped = sum(record["outcome"] == "skipped" for record in self.report.records)
         if skipped:
             terminalreporter.write_line(f"{skipped} skipped, with their reasons in the report")
@@ -318,15 +336,3 @@ def _narrowed_by(config: pytest.Config) -> str:
     chosen = [(flag, config.getoption(name, None)) for flag, name in given.items()]
     words = [flag if value is True else f"{flag} {value}" for flag, value in chosen if value]
     return ", ".join([*words, *(arg for arg in config.args if "::" in arg)])
-
-
-def _headline(record: dict[str, Any]) -> str:
-    """The metrics that were held against thresholds, or else the first of each measurement."""
-    words = []
-    for measurement in record.get("measurements", ()):
-        judged = [metric for metric in measurement["metrics"] if metric["thresholds"]] or measurement["metrics"][:1]
-        for metric in judged:
-            interval = "" if metric["ci95"] is None else " (95% CI {:.3g} to {:.3g})".format(*metric["ci95"])
-            limits = [f" {each['on']} {each['op']} {each['value']:.4g}".replace("  ", " ") for each in metric["thresholds"]]
-            words.append(f"{metric['name']} {metric['display']}{interval}{','.join(limits)}")
-    return "; ".join(words)

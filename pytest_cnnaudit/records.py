@@ -50,7 +50,8 @@ def _metric(metric: Metric) -> dict[str, Any]:
         "higher_is_better": metric.higher_is_better,
         "range": None if metric.bounds is None else list(metric.bounds),
         "thresholds": [
-            {"op": each.op, "value": _number(each.threshold), "holds": each.holds, "on": each.on} for each in metric.comparisons
+            {"op": each.op, "value": _number(each.threshold), "holds": each.holds, "on": each.on}
+            for each in metric.comparisons
         ],
         "help": metric.help,
     }
@@ -89,3 +90,17 @@ def _picture(picture: Picture, save: Save) -> Mapping[str, Any]:
 def _number(value: float) -> float | None:
     """JSON has no NaN."""
     return float(value) if math.isfinite(value) else None
+
+
+def headline(record: dict[str, Any]) -> str:
+    """One line for a terminal: the metrics that were held against thresholds, or else the first of each measurement."""
+    words = []
+    for measurement in record.get("measurements", ()):
+        judged = [metric for metric in measurement["metrics"] if metric["thresholds"]] or measurement["metrics"][:1]
+        for metric in judged:
+            interval = "" if metric["ci95"] is None else " (95% CI {:.3g} to {:.3g})".format(*metric["ci95"])
+            limits = [
+                f" {each['on']} {each['op']} {each['value']:.4g}".replace("  ", " ") for each in metric["thresholds"]
+            ]
+            words.append(f"{metric['name']} {metric['display']}{interval}{','.join(limits)}")
+    return "; ".join(words)

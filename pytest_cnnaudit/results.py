@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,20 @@ class Metric(float):
     (False, [Comparison(op='>=', threshold=0.35, holds=False, on='')])
     """
 
-    __slots__ = ("_interval", "_on", "bounds", "comparisons", "count", "help", "higher_is_better", "link", "n", "name",
-                 "story", "unit")  # fmt: skip
+    __slots__ = (
+        "_interval",
+        "_on",
+        "bounds",
+        "comparisons",
+        "count",
+        "help",
+        "higher_is_better",
+        "link",
+        "n",
+        "name",
+        "story",
+        "unit",
+    )
 
     def __new__(
         cls,
@@ -67,9 +79,9 @@ class Metric(float):
         ci95: tuple[float, float] | None = None,
         higher_is_better: bool | None = None,
         bounds: tuple[float, float] | None = None,
-        help: str = "",  # noqa: A002  (the word a reader looks for)
+        help: str = "",
         story: tuple[str, ...] = (),
-    ) -> Metric:
+    ) -> Self:
         metric = super().__new__(cls, value)
         metric.name, metric.unit, metric.n, metric.count = name, unit, n, count
         metric._interval, metric._on = ci95, ""
@@ -114,7 +126,7 @@ class Metric(float):
 
     def _compare(self, op: str, other: object) -> bool:
         if not isinstance(other, int | float | np.number):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         holds = _OPERATORS[op](float(self), float(other))
         if not isinstance(other, Metric):
             comparison = Comparison(op, float(other), holds, self._on)

@@ -1,6 +1,8 @@
 """Intervals and verdicts, over scipy."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +30,10 @@ def bootstrap_interval(
     """
     if len(values) < 2:
         return None
-    function = {"mean": np.mean, "median": np.median}[statistic]
+    functions: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
     result = stats.bootstrap(
         (np.asarray(values, dtype=np.float64),),
-        function,
+        functions[statistic],
         n_resamples=resamples,
         confidence_level=0.95,
         method="percentile",
@@ -41,8 +43,14 @@ def bootstrap_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def share(values: NDArray[np.bool_], *, name: str, help: str = "", story: tuple[str, ...] = (),  # noqa: A002
-          higher_is_better: bool | None = True) -> Metric:  # fmt: skip
+def share(
+    values: NDArray[np.bool_],
+    *,
+    name: str,
+    help: str = "",
+    story: tuple[str, ...] = (),
+    higher_is_better: bool | None = True,
+) -> Metric:
     """The share of True among `values`, with its Wilson interval; NaN where there are none."""
     n, count = len(values), int(np.sum(values))
     return Metric(
@@ -58,9 +66,16 @@ def share(values: NDArray[np.bool_], *, name: str, help: str = "", story: tuple[
     )
 
 
-def mean(values: NDArray[np.floating], *, name: str, help: str = "", story: tuple[str, ...] = (),  # noqa: A002
-         higher_is_better: bool | None = True, bounds: tuple[float, float] | None = (0, 1),
-         groups: NDArray[np.integer] | None = None) -> Metric:  # fmt: skip
+def mean(
+    values: NDArray[np.floating],
+    *,
+    name: str,
+    help: str = "",
+    story: tuple[str, ...] = (),
+    higher_is_better: bool | None = True,
+    bounds: tuple[float, float] | None = (0, 1),
+    groups: NDArray[np.integer] | None = None,
+) -> Metric:
     """The mean of `values`, with its bootstrap interval; NaN where there are none.
 
     Values of one group depend on each other, so whole groups are drawn for the interval (a cluster bootstrap of the

@@ -56,7 +56,8 @@ def uniform(like: Tensor, norm: Norm, eps: float, seeds: Tensor) -> Tensor:
             return (2 * torch.rand(like.shape[1:], generator=generator) - 1) * eps
         direction = torch.randn(like.shape[1:], generator=generator)
         radius = eps * torch.rand((), generator=generator) ** (1 / direction.numel())
-        return direction / direction.norm() * radius
+        point: Tensor = direction / direction.norm() * radius
+        return point
 
     return each_by_its_seed(draw, seeds).to(like)
 

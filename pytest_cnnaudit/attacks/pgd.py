@@ -13,6 +13,7 @@ from pytest_cnnaudit.errors import AuditError
 
 _STRIDE = 1_000_003  # between the seeds of two restarts of a sample
 
+
 def pgd(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -27,7 +28,7 @@ def pgd(
     targeted: bool = False,
     seeds: Tensor | None = None,
 ) -> Tensor:
-    """x ← Π(x + a · steepest(∇ₓ loss)), `steps` times, from a random point of the ball.
+    """X ← Π(x + a · steepest(∇ₓ loss)), `steps` times, from a random point of the ball.
 
     Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks", section 2.1. The forward pass of
     a step tells which samples are fooled already: they leave, and cost nothing more. What comes back for them is the
@@ -89,4 +90,3 @@ def pgd(
         else:
             result[standing] = x
     return result
-

@@ -43,12 +43,18 @@ def measure_filters(model: AuditModel, layer: str | None = None) -> FilterMeasur
     name = model.first_conv() if layer is None else layer
     convolution = model.layer(name)
     if not isinstance(convolution, nn.Conv2d):
-        raise AuditError(f"The layer {name!r} is a {type(convolution).__name__}; filters are looked at in an nn.Conv2d.")
+        raise AuditError(
+            f"The layer {name!r} is a {type(convolution).__name__}; filters are looked at in an nn.Conv2d."
+        )
     weight = convolution.weight.detach().float().cpu()
     if weight.shape[2] * weight.shape[3] == 1:
-        raise AuditError(f"The layer {name!r} has 1×1 kernels: with a single tap there is nothing that could be smooth.")
+        raise AuditError(
+            f"The layer {name!r} has 1×1 kernels: with a single tap there is nothing that could be smooth."
+        )
     if not weight.isfinite().all() or not weight.any():
-        raise AuditError(f"The weights of the layer {name!r} are {'all zero' if weight.isfinite().all() else 'not finite'}.")
+        raise AuditError(
+            f"The weights of the layer {name!r} are {'all zero' if weight.isfinite().all() else 'not finite'}."
+        )
     return _measured(name, weight)
 
 
@@ -65,17 +71,32 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
     shape = f"{count}×{inputs}×{height}×{width}"
     story = (
         f"layer {name}, {shape}: {int(is_dead.sum())} dead, {len(pairs)} pairs of duplicates",
-        f"white noise has roughness 1.00 and variance-entropy ratio 1.00; roughest live filters: {_roughest(roughness, live)}",
+        f"white noise has roughness 1.00 and variance-entropy ratio 1.00; roughest: {_roughest(roughness, live)}",
     )
 
     def median(values: torch.Tensor, label: str, text: str, top: float) -> Metric:
         of_live = values[live].numpy()
-        return Metric(float(np.median(of_live)), name=label, n=len(of_live), ci95=bootstrap_interval(of_live, "median"),
-                      higher_is_better=False, bounds=(0, top), help=text, story=story)  # fmt: skip
+        return Metric(
+            float(np.median(of_live)),
+            name=label,
+            n=len(of_live),
+            ci95=bootstrap_interval(of_live, "median"),
+            higher_is_better=False,
+            bounds=(0, top),
+            help=text,
+            story=story,
+        )
 
     def plain(value: float, label: str, text: str, *, better: bool | None = None, top: float | None = 1) -> Metric:
-        return Metric(value, name=label, n=count, higher_is_better=better, help=text, story=story,
-                      bounds=None if top is None else (0, top))  # fmt: skip
+        return Metric(
+            value,
+            name=label,
+            n=count,
+            higher_is_better=better,
+            help=text,
+            story=story,
+            bounds=None if top is None else (0, top),
+        )
 
     duplicated = len({each for pair in pairs for each in pair})
     return FilterMeasurement(
@@ -83,26 +104,62 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
         title="Filters",
         settings={"layer": name, "filters": shape},
         ids=tuple(f"filter {number}" for number in range(count)),
-        per_sample={"roughness": roughness.numpy(), "high_frequency_energy": high.numpy(), "norm": norms.numpy(),
-                    "dead": is_dead.numpy(), "p_smoother": p.numpy()},  # fmt: skip
-        notes=() if judged else ("One input channel: such filters look rough when healthy, so only given thresholds are judged.",),
+        per_sample={
+            "roughness": roughness.numpy(),
+            "high_frequency_energy": high.numpy(),
+            "norm": norms.numpy(),
+            "dead": is_dead.numpy(),
+            "p_smoother": p.numpy(),
+        },
+        notes=()
+        if judged
+        else ("One input channel: such filters look rough when healthy, so only given thresholds are judged.",),
         exhibits=(_grid(name, weight, roughness, norms, is_dead, p, pairs),),
         layer=name,
-        roughness=median(roughness, "roughness", "Median von Neumann ratio of the live filters: 0 constant, 1 white noise.", 2),
-        structured=share((p < UNLIKE_NOISE)[live].numpy(), name="structured filters", story=story,
-                         help="Share of live filters that white noise of this shape would not produce (p < 0.01)."),
-        variance_entropy_ratio=plain(ratio, "variance-entropy ratio", better=False, top=1.2,
-                                     text="Variance entropy against Gaussian kernels of this shape: 1 is noise."),
-        high_frequency_energy=median(high, "high-frequency energy", "Median share of energy above half of Nyquist; noise 0.80.", 1),
-        dead=share(is_dead.numpy(), name="dead filters", higher_is_better=False, story=story,
-                   help="Share of filters with a norm under 1% of the layer's largest."),
-        duplicates=share(np.arange(count) < duplicated, name="duplicate filters", higher_is_better=False, story=story,
-                         help="Share of live filters with a twin: |cosine| above 0.95."),
-        sparsity=plain(lens.sparsity(weight), "sparsity", "Share of kernels with all taps within 1% of the largest around zero."),
-        variance_entropy=plain(entropy, "variance entropy", "Spread of the variance over principal components, in log10.", top=None),
-        orthogonality=plain(lens.orthogonality(weight), "orthogonality", "1: filters at right angles; 0: parallel.", better=True),
+        roughness=median(
+            roughness, "roughness", "Median von Neumann ratio of the live filters: 0 constant, 1 white noise.", 2
+        ),
+        structured=share(
+            (p < UNLIKE_NOISE)[live].numpy(),
+            name="structured filters",
+            story=story,
+            help="Share of live filters that white noise of this shape would not produce (p < 0.01).",
+        ),
+        variance_entropy_ratio=plain(
+            ratio,
+            "variance-entropy ratio",
+            better=False,
+            top=1.2,
+            text="Variance entropy against Gaussian kernels of this shape: 1 is noise.",
+        ),
+        high_frequency_energy=median(
+            high, "high-frequency energy", "Median share of energy above half of Nyquist; noise 0.80.", 1
+        ),
+        dead=share(
+            is_dead.numpy(),
+            name="dead filters",
+            higher_is_better=False,
+            story=story,
+            help="Share of filters with a norm under 1% of the layer's largest.",
+        ),
+        duplicates=share(
+            np.arange(count) < duplicated,
+            name="duplicate filters",
+            higher_is_better=False,
+            story=story,
+            help="Share of live filters with a twin: |cosine| above 0.95.",
+        ),
+        sparsity=plain(
+            lens.sparsity(weight), "sparsity", "Share of kernels with all taps within 1% of the largest around zero."
+        ),
+        variance_entropy=plain(
+            entropy, "variance entropy", "Spread of the variance over principal components, in log10.", top=None
+        ),
+        orthogonality=plain(
+            lens.orthogonality(weight), "orthogonality", "1: filters at right angles; 0: parallel.", better=True
+        ),
         judged_by_default=judged,
-    )  # fmt: skip
+    )
 
 
 def _roughest(roughness: torch.Tensor, live: torch.Tensor) -> str:
@@ -110,8 +167,15 @@ def _roughest(roughness: torch.Tensor, live: torch.Tensor) -> str:
     return ", ".join(f"{each} ({figure(float(roughness[each]))})" for each in order)
 
 
-def _grid(name: str, weight: torch.Tensor, roughness: torch.Tensor, norms: torch.Tensor, is_dead: torch.Tensor,
-          p: torch.Tensor, pairs: list[tuple[int, int]]) -> Exhibit:  # fmt: skip
+def _grid(
+    name: str,
+    weight: torch.Tensor,
+    roughness: torch.Tensor,
+    norms: torch.Tensor,
+    is_dead: torch.Tensor,
+    p: torch.Tensor,
+    pairs: list[tuple[int, int]],
+) -> Exhibit:
     """Every filter as a tile, the roughest live ones first, dead ones last."""
     worst_first = sorted(range(len(weight)), key=lambda each: (bool(is_dead[each]), -float(roughness[each]), each))
     twins = Counter(each for pair in pairs for each in pair)
@@ -127,8 +191,9 @@ def _grid(name: str, weight: torch.Tensor, roughness: torch.Tensor, norms: torch
     cut = f" The first {_SHOWN} of {len(weight)}." if len(weight) > _SHOWN else ""
     return Exhibit(
         title=f"Filters of {name}",
-        text="Roughest first, dead ones last. Grey is zero; each filter is scaled to its own largest tap. Healthy first layers hold "
-        f"smooth edges, bars and colour blobs, and a few rough high-pass filters; after failed training all look like static.{cut}",
+        text="Roughest first, dead ones last. Grey is zero; each filter is scaled to its own largest tap. Healthy "
+        "first layers hold smooth edges, bars and colour blobs, and a few rough high-pass filters; after failed "
+        f"training all look like static.{cut}",
         rows=tuple(tile(each) for each in worst_first[:_SHOWN]),
         kind="grid",
     )

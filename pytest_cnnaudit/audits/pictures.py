@@ -13,9 +13,19 @@ Pixels = NDArray[np.uint8]
 
 # Anchors of matplotlib's "inferno" (public domain), interpolated linearly.
 _INFERNO = np.array(
-    [[0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50],
-     [252, 255, 164]], dtype=np.float64,
-)  # fmt: skip
+    [
+        [0, 0, 4],
+        [31, 12, 72],
+        [85, 15, 109],
+        [136, 34, 106],
+        [186, 54, 85],
+        [227, 89, 51],
+        [249, 140, 10],
+        [249, 201, 50],
+        [252, 255, 164],
+    ],
+    dtype=np.float64,
+)
 _BOX = np.array([0, 255, 170], dtype=np.uint8)
 
 
@@ -36,13 +46,16 @@ def heat(saliency: Tensor) -> Pixels:
     top = values.max()
     scaled = values / top if top > 0 else values
     at = scaled * (len(_INFERNO) - 1)
-    return np.stack([np.interp(at, np.arange(len(_INFERNO)), channel) for channel in _INFERNO.T], axis=-1).astype(np.uint8)
+    return np.stack([np.interp(at, np.arange(len(_INFERNO)), channel) for channel in _INFERNO.T], axis=-1).astype(
+        np.uint8
+    )
 
 
 def overlay(picture: Pixels, heated: Pixels) -> Pixels:
     """The map over the image, half and half; the image is greyed, so that colour means the map."""
     grey = picture.mean(axis=2, keepdims=True)
-    return (0.45 * grey + 0.55 * heated).astype(np.uint8)
+    mixed: Pixels = (0.45 * grey + 0.55 * heated).astype(np.uint8)
+    return mixed
 
 
 def outlined(picture: Pixels, region: Tensor) -> Pixels:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pytest_cnnaudit.attacks import ATTACKS, AUTO
+from pytest_cnnaudit.attacks.cascade import AttackChoice, Bound, bind
 from pytest_cnnaudit.attacks.goal import reached
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length
 from pytest_cnnaudit.audits import pictures
@@ -24,9 +23,6 @@ from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Picture, Row, 
 from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.seeds import derived_seed
 from pytest_cnnaudit.statistics import is_decided, share
-
-Attack = Callable[..., Tensor]
-AttackChoice = str | Attack | Sequence[str | Attack]
 
 _SHOWN = 16
 _SLACK = 1e-5  # rounding of x + δ − x, and of an attack's own projection
@@ -44,13 +40,6 @@ class AttackMeasurement(Measurement):
     attack_success_rate: Metric
     attacks: tuple[str, ...]
     per_class: Mapping[str, Metric]
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    name: str
-    run: Callable[[BorrowedModel, Tensor, Tensor, Tensor], Tensor]
-    """(model, images, labels, seeds) -> images"""
 
 
 def measure_robustness(
@@ -88,7 +77,7 @@ def measure_robustness(
         raise AuditError(f"eps={eps} is not a radius; give a positive number in pixel units, for example 4 / 255.")
     if target is not None and not targeted:
         raise AuditError(f"target={target} was given without targeted=True.")
-    cascade = _cascade(attack, norm, eps, targeted, options)
+    cascade = bind(attack, norm=norm, eps=eps, targeted=targeted, options=options)
     with model.borrow(engine.device, seed=seed % 2**32) as borrowed:
         step = _Step(model, borrowed, cascade, norm, eps, targeted, target, seed)
         n = len(samples)
@@ -100,60 +89,20 @@ def measure_robustness(
         )
         cost = borrowed.cost
     names = tuple(each.name for each in cascade)
-    return _measurement(model, samples, found, cost=cost, names=names, norm=norm, eps=eps, seed=seed, attack=attack,
-                        targeted=targeted, target=target, options=options)  # fmt: skip
-
-
-def _cascade(attack: AttackChoice, norm: Norm, eps: float, targeted: bool, options: Mapping[str, Any]) -> list[_Named]:
-    if attack == "auto":
-        chosen: Sequence[str | Attack] = AUTO
-    else:
-        chosen = [attack] if isinstance(attack, str) or callable(attack) else list(attack)
-    if not chosen:
-        raise AuditError("attack=[] holds no attack; give at least one, or leave it at 'auto'.")
-    takers = {each: _takes(ATTACKS.get(each, each) if isinstance(each, str) else each) for each in chosen}
-    for option in options:
-        if not any(option in taken or "**" in taken for taken in takers.values()):
-            raise AuditError(f"No attack of {', '.join(map(_name, chosen))} takes {option!r}; they take {_all(takers)}.")
-    return [_named(each, norm, eps, targeted, options, takers[each]) for each in chosen]
-
-
-def _named(attack: str | Attack, norm: Norm, eps: float, targeted: bool, options: Mapping[str, Any], taken: set[str]) -> _Named:
-    """Bind an attack to its settings. Ours get norm, eps and seeds; a callable only what it has a parameter for."""
-    if isinstance(attack, str):
-        if attack not in ATTACKS:
-            raise AuditError(f"There is no attack {attack!r}; use 'auto', {', '.join(map(repr, ATTACKS))} or a callable.")
-        function: Attack = ATTACKS[attack]
-    else:
-        function = attack
-    own = {"norm": norm, "eps": eps, "targeted": targeted, **options}
-    bound = {key: value for key, value in own.items() if key in taken or ("**" in taken and key in options)}
-    if targeted and "targeted" not in taken and not isinstance(attack, str):
-        raise AuditError(f"The attack {_name(attack)} has no parameter 'targeted'; it cannot be used with targeted=True.")
-
-    def run(model: BorrowedModel, images: Tensor, labels: Tensor, seeds: Tensor) -> Tensor:
-        drawn = {"seeds": seeds} if "seeds" in taken else {}
-        return function(model, images, labels, **bound, **drawn)
-
-    return _Named(_name(attack), run)
-
-
-def _takes(function: object) -> set[str]:
-    """The names of the parameters of a callable; ``"**"`` where it takes any, none where it cannot be told."""
-    try:
-        parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return set()
-    return {"**" if each.kind is each.VAR_KEYWORD else name for name, each in parameters.items()}
-
-
-def _all(takers: Mapping[Any, set[str]]) -> str:
-    given = {"model", "images", "labels", "norm", "eps", "targeted", "seeds", "**"}
-    return ", ".join(sorted(set().union(*takers.values()) - given)) or "no options"
-
-
-def _name(attack: object) -> str:
-    return attack if isinstance(attack, str) else getattr(attack, "__name__", type(attack).__name__)
+    return _measurement(
+        model,
+        samples,
+        found,
+        cost=cost,
+        names=names,
+        norm=norm,
+        eps=eps,
+        seed=seed,
+        attack=attack,
+        targeted=targeted,
+        target=target,
+        options=options,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +111,7 @@ class _Step:
 
     model: AuditModel
     borrowed: BorrowedModel
-    cascade: Sequence[_Named]
+    cascade: Sequence[Bound]
     norm: Norm
     eps: float
     targeted: bool
@@ -193,10 +142,16 @@ class _Step:
         lost = broken_by >= 0
         perturbation = length(adversarial - batch.images, self.norm).where(lost, torch.nan)
         columns = {
-            "label": batch.labels, "correct": correct, "robust": correct & ~lost, "broken_by": broken_by,
-            "clean_prediction": clean.prediction, "clean_confidence": clean.confidence,
-            "adversarial_prediction": prediction, "adversarial_confidence": confidence, "perturbation": perturbation,
-        }  # fmt: skip
+            "label": batch.labels,
+            "correct": correct,
+            "robust": correct & ~lost,
+            "broken_by": broken_by,
+            "clean_prediction": clean.prediction,
+            "clean_confidence": clean.confidence,
+            "adversarial_prediction": prediction,
+            "adversarial_confidence": confidence,
+            "perturbation": perturbation,
+        }
         found = Part(batch.positions, {name: values.cpu().numpy() for name, values in columns.items()})
         return Part(found.positions, found.columns, self._rows(batch, found, adversarial))
 
@@ -209,19 +164,23 @@ class _Step:
             return (batch.labels + away) % classes
         if not 0 <= self.target < classes:
             raise AuditError(f"target={self.target} is not a class: the model has {classes}, numbered from 0.")
-        if (batch.labels == self.target).any():
+        already = np.flatnonzero((batch.labels == self.target).cpu())
+        if len(already):
             raise AuditError(
-                f"target={self.target} is already the label of {batch.samples[int((batch.labels == self.target).nonzero()[0])].id}; "
-                "leave such samples out."
+                f"target={self.target} is already the label of {batch.samples[already[0]].id}; leave such samples out."
             )
         return torch.full_like(batch.labels, self.target)
 
     def _check(self, name: str, candidates: Tensor, images: Tensor) -> None:
         if candidates.shape != images.shape:
-            raise AuditError(f"The attack {name} returned {tuple(candidates.shape)} for images of {tuple(images.shape)}.")
+            raise AuditError(
+                f"The attack {name} returned {tuple(candidates.shape)} for images of {tuple(images.shape)}."
+            )
         size = float(length(candidates - images, self.norm).max())
         if not size <= self.eps + _SLACK:
-            raise AuditError(f"The attack {name} left the ball: ‖δ‖ is {size:.6g} in {self.norm}, but eps is {self.eps:.6g}.")
+            raise AuditError(
+                f"The attack {name} left the ball: ‖δ‖ is {size:.6g} in {self.norm}, but eps is {self.eps:.6g}."
+            )
         low, high = (float(value) for value in candidates.aminmax())
         if low < 0 or high > 1:
             raise AuditError(f"The attack {name} returned values from {low:.3g} to {high:.3g}; images are in [0, 1].")
@@ -231,9 +190,15 @@ class _Step:
         fooled, held = found["broken_by"] >= 0, found["robust"]
         confidence = found["adversarial_confidence"]
         kept = {}
-        for name, shown, rank, k in (("fooled", fooled, -confidence, _SHOWN), ("robust", held, confidence, _SHOWN // 4)):
+        for name, shown, rank, k in (
+            ("fooled", fooled, -confidence, _SHOWN),
+            ("robust", held, confidence, _SHOWN // 4),
+        ):
             best = sorted(np.flatnonzero(shown), key=lambda each: (rank[each], each))[:k]
-            rows = [(float(rank[i]), int(batch.positions[i]), self._row(batch, found, adversarial, int(i), name)) for i in best]
+            rows = [
+                (float(rank[i]), int(batch.positions[i]), self._row(batch, found, adversarial, int(i), name))
+                for i in best
+            ]
             kept[name] = Kept(k, tuple(rows))
         return kept
 
@@ -242,7 +207,9 @@ class _Step:
         change = attacked - batch.images[i]
 
         def said(which: str) -> str:
-            return f"{self.model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
+            return (
+                f"{self.model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
+            )
 
         shown = (
             Picture(pictures.image(batch.images[i]), said("clean"), f"{sample.id}, clean"),
@@ -250,35 +217,63 @@ class _Step:
             Picture(pictures.difference(change), "", f"{sample.id}, difference"),
             Picture(pictures.difference(change, 10), "", f"{sample.id}, difference ten times enlarged"),
         )
-        figures = {"label": self.model.class_name(sample.label), "‖δ‖": _eps(float(length(change[None], self.norm)), self.norm)}
+        figures = {
+            "label": self.model.class_name(sample.label),
+            "‖δ‖": _eps(float(length(change[None], self.norm)), self.norm),
+        }
         if status == "fooled":
             figures["by"] = self.cascade[found["broken_by"][i]].name
         return Row(sample.id, shown, status, figures)
 
 
-def _measurement(model: AuditModel, samples: Samples, found: Part, *, cost: Any, names: tuple[str, ...], norm: Norm, eps: float,
-                 seed: int, attack: AttackChoice, targeted: bool, target: int | None,
-                 options: Mapping[str, Any]) -> AttackMeasurement:  # fmt: skip
+def _measurement(
+    model: AuditModel,
+    samples: Samples,
+    found: Part,
+    *,
+    cost: Any,
+    names: tuple[str, ...],
+    norm: Norm,
+    eps: float,
+    seed: int,
+    attack: AttackChoice,
+    targeted: bool,
+    target: int | None,
+    options: Mapping[str, Any],
+) -> AttackMeasurement:
     wanted = "" if not targeted else ", to a random class" if target is None else f", to {model.class_name(target)}"
     described = f"auto ({', '.join(names)})" if attack == "auto" else ", ".join(names)
-    fooled_by = [f"{name} {count}" for number, name in enumerate(names) if (count := int(np.sum(found["broken_by"] == number)))]
+    fooled_by = [
+        f"{name} {count}" for number, name in enumerate(names) if (count := int(np.sum(found["broken_by"] == number)))
+    ]
     per_class = {
-        model.class_name(int(label)): share(found["robust"][found["label"] == label], name=f"robust accuracy of {model.class_name(int(label))}")
+        model.class_name(int(label)): share(
+            found["robust"][found["label"] == label], name=f"robust accuracy of {model.class_name(int(label))}"
+        )
         for label in np.unique(found["label"])
     }
     weakest = min(per_class.items(), key=lambda each: float(each[1]))
-    story = (
+    story: tuple[str, ...] = (
         f"attack: {described}, {norm}, eps {_eps(eps, norm)}{wanted}, seed {seed}",
         f"fooled first by: {', '.join(fooled_by) or 'none'}; weakest class: {weakest[0]} {figure(weakest[1])}",
     )
     notes = [f"{story[1]}."]
     if len(found) < len(samples):
         held, lost = int(found["robust"].sum()), int((~found["robust"]).sum())
-        stopped = f"stopped as soon as the verdict was certain: after {len(found)} of {len(samples)} samples, {held} held and {lost} did not"
+        stopped = (
+            f"stopped as soon as the verdict was certain: after {len(found)} of {len(samples)} samples, "
+            f"{held} held and {lost} did not"
+        )
         story, notes = (*story, stopped), [*notes, f"{stopped[0].upper()}{stopped[1:]}."]
     correct = found["correct"]
-    settings = {"norm": norm, "eps": _eps(eps, norm), "attack": described, "seed": str(seed),
-                **({"target": wanted[5:]} if targeted else {}), **{key: str(value) for key, value in options.items()}}  # fmt: skip
+    settings = {
+        "norm": norm,
+        "eps": _eps(eps, norm),
+        "attack": described,
+        "seed": str(seed),
+        **({"target": wanted[5:]} if targeted else {}),
+        **{key: str(value) for key, value in options.items()},
+    }
     return AttackMeasurement(
         kind="attack",
         title="Accuracy under attack",
@@ -288,14 +283,22 @@ def _measurement(model: AuditModel, samples: Samples, found: Part, *, cost: Any,
         cost=cost,
         notes=tuple(notes),
         exhibits=_exhibits(found),
-        robust_accuracy=share(found["robust"], name="robust accuracy", story=story,
-                              help="Share of samples that are classified correctly and stay so under attack."),
+        robust_accuracy=share(
+            found["robust"],
+            name="robust accuracy",
+            story=story,
+            help="Share of samples that are classified correctly and stay so under attack.",
+        ),
         clean_accuracy=share(correct, name="clean accuracy", help="Share classified correctly without an attack."),
-        attack_success_rate=share(~found["robust"][correct], name="attack success rate", higher_is_better=False,
-                                  help="Share of the correctly classified samples that were fooled."),
+        attack_success_rate=share(
+            ~found["robust"][correct],
+            name="attack success rate",
+            higher_is_better=False,
+            help="Share of the correctly classified samples that were fooled.",
+        ),
         attacks=names,
         per_class=per_class,
-    )  # fmt: skip
+    )
 
 
 def _ids(samples: Samples, positions: NDArray[np.int64]) -> tuple[str, ...]:
@@ -305,7 +308,10 @@ def _ids(samples: Samples, positions: NDArray[np.int64]) -> tuple[str, ...]:
 
 def _exhibits(found: Part) -> tuple[Exhibit, ...]:
     texts = {
-        "fooled": ("Most confidently fooled", "The attacks' most certain successes first. Both differences are signed and centred on grey."),
+        "fooled": (
+            "Most confidently fooled",
+            "The attacks' most certain successes first. Both differences are signed and centred on grey.",
+        ),
         "robust": ("Held out", "Still classified correctly after every attack, the least certain first."),
     }
     return tuple(

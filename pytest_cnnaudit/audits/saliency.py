@@ -12,11 +12,10 @@ from torch import Tensor
 
 from pytest_cnnaudit.audits import pictures
 from pytest_cnnaudit.audits.classify import Clean, classify
+from pytest_cnnaudit.audits.grids import confident_grids
 from pytest_cnnaudit.engine import Engine, Kept, Part
-from pytest_cnnaudit.engine.measure import out_of_memory
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses import grad_cam, gradient
-from pytest_cnnaudit.lenses.grid import choose_grids, tile
 from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game, saliency_maps
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
 from pytest_cnnaudit.model.layers import last_feature_layer
@@ -28,9 +27,8 @@ Method = str | Callable[..., Tensor]
 Score = Literal["pointing_game", "energy_in_box", "grid_pointing_game"]
 SCORES: tuple[Score, ...] = ("pointing_game", "energy_in_box", "grid_pointing_game")
 
-_METHODS = {"grad_cam": grad_cam, "gradient": gradient}
+_METHODS: dict[str, Callable[..., Tensor]] = {"grad_cam": grad_cam, "gradient": gradient}
 _SHOWN = 12
-_GRIDS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -68,8 +66,8 @@ def measure_saliency(
             returns N×C×h×w or N×h×w.
         target: the class that is explained: the label where None, ``"predicted"``, or one class for all.
         layer: for Grad-CAM; the last layer with a map where None.
-        grid: play the grid pointing game on grids of grid×grid images, which needs no boxes; where None, on 2×2 grids if
-            the samples have neither boxes nor masks.
+        grid: play the grid pointing game on grids of grid×grid images, which needs no boxes; where None, on 2×2 grids
+            if the samples have neither boxes nor masks.
         seed: for a method that draws.
         at_least: a score and its threshold; stop as soon as it is certain whether it is reached.
         options: further keyword arguments of the method.
@@ -82,7 +80,7 @@ def measure_saliency(
         raise AuditError(f"target={target!r} does not go with a grid: each cell is explained for its own class.")
     with model.borrow(engine.device, seed=seed % 2**32) as borrowed:
         if grid is not None:
-            samples = _grids(model, borrowed, samples, engine, grid)
+            samples = confident_grids(model, borrowed, samples, engine, grid)
         explain, described = _explainer(model, borrowed, samples, engine, method, layer, options)
         step = _Step(model, borrowed, explain, target, "grid" if grid else "box")
         n = len(samples)
@@ -99,8 +97,15 @@ def measure_saliency(
     return _measurement(samples, found, cost=cost, described=described, target=target, grid=grid)
 
 
-def _explainer(model: AuditModel, borrowed: BorrowedModel, samples: Samples, engine: Engine, method: Method,
-               layer: str | None, options: Mapping[str, Any]) -> tuple[Callable[[Tensor, Tensor], Tensor], dict[str, str]]:  # fmt: skip
+def _explainer(
+    model: AuditModel,
+    borrowed: BorrowedModel,
+    samples: Samples,
+    engine: Engine,
+    method: Method,
+    layer: str | None,
+    options: Mapping[str, Any],
+) -> tuple[Callable[[Tensor, Tensor], Tensor], dict[str, str]]:
     """The method bound to its model and settings, and these in words."""
     if isinstance(method, str) and method not in _METHODS:
         raise AuditError(f"There is no saliency method {method!r}; use {', '.join(map(repr, _METHODS))} or a callable.")
@@ -125,41 +130,11 @@ def _explainer(model: AuditModel, borrowed: BorrowedModel, samples: Samples, eng
         except TypeError as error:
             if "unexpected keyword argument" not in str(error):
                 raise
-            raise AuditError(f"The saliency method {described['method']} does not take what it was given: {error}.") from None
+            raise AuditError(
+                f"The saliency method {described['method']} does not take what it was given: {error}."
+            ) from None
 
     return explain, described
-
-
-def _grids(model: AuditModel, borrowed: BorrowedModel, samples: Samples, engine: Engine, side: int) -> Samples:
-    """Grids of the images that the model classifies correctly with most confidence (Böhle et al. 2021)."""
-
-    def confident(batch: Batch) -> Part:
-        clean = classify(model, borrowed, batch)
-        columns = {"label": batch.labels, "confidence": clean.confidence, "correct": clean.prediction == batch.labels}
-        return Part(batch.positions, {name: values.cpu().numpy() for name, values in columns.items()})
-
-    found = engine.measure(samples, confident, title="confident images")
-    right = found.positions[found["correct"]]
-    grids = choose_grids(found["label"][right], found["confidence"][right], side * side, _GRIDS)
-    if not grids:
-        raise AuditError(
-            f"A grid of {side}×{side} needs correctly classified images of {side * side} distinct classes; of {len(samples)} samples "
-            f"{len(right)} are classified correctly, in {len(set(found['label'][right]))} classes. Give more samples."
-        )
-    tiled = tile(samples, [[int(right[each]) for each in grid] for grid in grids], side)
-    image = tiled[0].image[None].to(engine.device)
-    try:
-        with torch.no_grad():
-            borrowed(image)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        if out_of_memory(error):
-            raise
-        height, width = image.shape[2:]
-        raise AuditError(
-            f"The model {model.name!r} does not take {height}×{width} images, so it cannot be shown {side}×{side} grids. "
-            "Give Samples boxes= or masks= and use the pointing game."
-        ) from None
-    return tiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,25 +153,33 @@ class _Step:
         attributions = self.explain(batch.images, targets)
         if len(attributions) != len(batch) or attributions.ndim not in (3, 4):
             raise AuditError(
-                f"The saliency method returned {tuple(attributions.shape)} for {len(batch)} images; it must be N×C×h×w or N×h×w."
+                f"The saliency method returned {tuple(attributions.shape)} for {len(batch)} images; it must be N×C×h×w "
+                "or N×h×w."
             )
         maps = saliency_maps(attributions, (batch.images.shape[2], batch.images.shape[3]))
         finite = maps.flatten(1).isfinite().all(1)
         if not finite.all():
             raise AuditError(f"The saliency map of {batch.samples[int((~finite).nonzero()[0])].id} is not finite.")
         known = [sample.region() for sample in batch.samples]
-        regions = torch.stack([torch.zeros_like(maps[0], dtype=torch.bool, device="cpu") if each is None else each for each in known])
+        regions = torch.stack(
+            [torch.zeros_like(maps[0], dtype=torch.bool, device="cpu") if each is None else each for each in known]
+        )
         on_device = regions.to(maps.device)
         height, width = regions.shape[1:]
-        found = Part(batch.positions, {
-            "scored": regions.flatten(1).any(1).numpy(),
-            "hit": pointing_game(maps, on_device).cpu().numpy(),
-            "energy": energy_in_region(maps, on_device).cpu().numpy(),
-            "area": regions.flatten(1).double().mean(1).numpy(),
-            "centre": regions[:, height // 2, width // 2].numpy(),
-            "flat": (maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).cpu().numpy(),
-            "correct": np.ones(len(batch), bool) if clean is None else (clean.prediction == batch.labels).cpu().numpy(),
-        })  # fmt: skip
+        found = Part(
+            batch.positions,
+            {
+                "scored": regions.flatten(1).any(1).numpy(),
+                "hit": pointing_game(maps, on_device).cpu().numpy(),
+                "energy": energy_in_region(maps, on_device).cpu().numpy(),
+                "area": regions.flatten(1).double().mean(1).numpy(),
+                "centre": regions[:, height // 2, width // 2].numpy(),
+                "flat": (maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).cpu().numpy(),
+                "correct": np.ones(len(batch), bool)
+                if clean is None
+                else (clean.prediction == batch.labels).cpu().numpy(),
+            },
+        )
         return Part(found.positions, found.columns, self._rows(batch, found, maps, regions, targets))
 
     def _targets(self, batch: Batch, clean: Clean | None) -> Tensor:
@@ -213,7 +196,10 @@ class _Step:
         kept = {}
         for name, rank, k in (("worst", found["energy"], _SHOWN), ("best", -found["energy"], _SHOWN // 3)):
             best = sorted(range(len(batch)), key=lambda each: (rank[each], each))[:k]
-            rows = [(float(rank[i]), int(batch.positions[i]), self._row(batch, found, maps, regions, targets, i)) for i in best]
+            rows = [
+                (float(rank[i]), int(batch.positions[i]), self._row(batch, found, maps, regions, targets, i))
+                for i in best
+            ]
             kept[name] = Kept(k, tuple(rows))
         return kept
 
@@ -228,12 +214,21 @@ class _Step:
         captions = (f"looking for {name}", "", "")
         alts = (f"{sample.id}", f"map of {name} in {sample.id}", f"map of {name} over {sample.id}")
         status = ("hit" if found["hit"][i] else "miss") if scored else ""
-        figures = {f"energy in {'cell' if self.where == 'grid' else 'box'}": figure(found["energy"][i])} if scored else {}
+        figures = (
+            {f"energy in {'cell' if self.where == 'grid' else 'box'}": figure(found["energy"][i])} if scored else {}
+        )
         return Row(sample.id, tuple(map(Picture, shown, captions, alts)), status, figures)
 
 
-def _measurement(samples: Samples, found: Part, *, cost: Cost, described: Mapping[str, str],
-                 target: int | str | None, grid: int | None) -> SaliencyMeasurement:  # fmt: skip
+def _measurement(
+    samples: Samples,
+    found: Part,
+    *,
+    cost: Cost,
+    described: Mapping[str, str],
+    target: int | str | None,
+    grid: int | None,
+) -> SaliencyMeasurement:
     scored = found["scored"]
     hits, energy = found["hit"][scored], found["energy"][scored]
     centre, area = float(found["centre"][scored].mean()) if scored.any() else np.nan, found["area"][scored]
@@ -243,10 +238,14 @@ def _measurement(samples: Samples, found: Part, *, cost: Cost, described: Mappin
     story = [f"{named}; target {'label' if target is None else target}"]
     notes = []
     if grid:
-        story.append(f"{len(samples) // grid**2} grids of {grid}×{grid} confident images; chance {1 / grid**2:.2f}; "
-                     f"largest value in the right cell: {int(hits.sum())} of {len(hits)}")  # fmt: skip
+        story.append(
+            f"{len(samples) // grid**2} grids of {grid}×{grid} confident images; chance {1 / grid**2:.2f}; "
+            f"largest value in the right cell: {int(hits.sum())} of {len(hits)}"
+        )
     elif scored.any():
-        story.append(f"the image's centre lies on the object in {figure(centre)} of the samples; a random point in {figure(chance)}")
+        story.append(
+            f"the centre lies on the object in {figure(centre)} of the samples, a random point in {figure(chance)}"
+        )
     if unscored:
         notes.append(f"{unscored} of {len(found)} samples have no box or mask and are not scored.")
     if flat:
@@ -262,28 +261,54 @@ def _measurement(samples: Samples, found: Part, *, cost: Cost, described: Mappin
     return SaliencyMeasurement(
         kind="saliency",
         title="Grid pointing game" if grid else "Where the model looks",
-        settings={**described, "target": "label" if target is None else str(target), **({"grid": f"{grid}×{grid}"} if grid else {})},
+        settings={
+            **described,
+            "target": "label" if target is None else str(target),
+            **({"grid": f"{grid}×{grid}"} if grid else {}),
+        },
         ids=tuple(samples.ids[position] for position in found.positions),
         per_sample=found.columns,
         cost=cost,
         notes=(f"{story[-1][0].upper()}{story[-1][1:]}.", *notes),
         exhibits=_exhibits(found),
-        pointing_game=share(hits if box else nothing_scored.astype(bool), name="pointing game", story=full_story if box else missing,
-                            help="Share of maps whose largest value lies on the object."),
-        energy_in_box=mean(energy if box else nothing_scored, name="energy in box", story=full_story if box else missing,
-                           help="Mean share of the map that lies on the object."),
-        grid_pointing_game=mean(energy if grid else nothing_scored, name="grid pointing game",
-                                groups=found.positions[scored] // cells, story=full_story if grid else in_grid,
-                                help="Mean share of a class's map that lies in the cell of its image."),
-        centre_point=Metric(np.nan if grid else centre, name="always the centre", n=0 if grid else len(area), bounds=(0, 1),
-                            help="The pointing game of a map that always points at the image's centre."),
-        chance=Metric(chance, name="chance", n=len(area), bounds=(0, 1), help="What a random point, or an even map, scores."),
-    )  # fmt: skip
+        pointing_game=share(
+            hits if box else nothing_scored.astype(bool),
+            name="pointing game",
+            story=full_story if box else missing,
+            help="Share of maps whose largest value lies on the object.",
+        ),
+        energy_in_box=mean(
+            energy if box else nothing_scored,
+            name="energy in box",
+            story=full_story if box else missing,
+            help="Mean share of the map that lies on the object.",
+        ),
+        grid_pointing_game=mean(
+            energy if grid else nothing_scored,
+            name="grid pointing game",
+            groups=found.positions[scored] // cells,
+            story=full_story if grid else in_grid,
+            help="Mean share of a class's map that lies in the cell of its image.",
+        ),
+        centre_point=Metric(
+            np.nan if grid else centre,
+            name="always the centre",
+            n=0 if grid else len(area),
+            bounds=(0, 1),
+            help="The pointing game of a map that always points at the image's centre.",
+        ),
+        chance=Metric(
+            chance, name="chance", n=len(area), bounds=(0, 1), help="What a random point, or an even map, scores."
+        ),
+    )
 
 
 def _exhibits(found: Part) -> tuple[Exhibit, ...]:
     texts = {
-        "worst": ("Least on the object", "Samples whose map has the smallest share inside the outline, the smallest first."),
+        "worst": (
+            "Least on the object",
+            "Samples whose map has the smallest share inside the outline, the smallest first.",
+        ),
         "best": ("Most on the object", "For comparison, the largest first."),
     }
     return tuple(

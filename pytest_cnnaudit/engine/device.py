@@ -22,7 +22,9 @@ def resolve_device(wanted: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = int(wanted[5:]) if ":" in wanted else _worker_number() % max(count, 1)
         if index >= count:
-            raise AuditError(f"The device {wanted!r} is not there: torch sees {count} CUDA devices. Use 'auto' or 'cpu'.")
+            raise AuditError(
+                f"The device {wanted!r} is not there: torch sees {count} CUDA devices. Use 'auto' or 'cpu'."
+            )
         return torch.device("cuda", index)
     if wanted == "mps" and not torch.backends.mps.is_available():
         raise AuditError("The device 'mps' is not there: torch sees no Apple GPU. Use 'auto' or 'cpu'.")

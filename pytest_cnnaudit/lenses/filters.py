@@ -25,12 +25,14 @@ def roughness(weight: Tensor) -> Tensor:
     """
     weight = weight.double()
     across, down = weight.diff(dim=3).pow(2).flatten(1), weight.diff(dim=2).pow(2).flatten(1)
-    return torch.cat([across, down], 1).mean(1) / (2 * weight.pow(2).flatten(1).mean(1))
+    ratio: Tensor = torch.cat([across, down], 1).mean(1) / (2 * weight.pow(2).flatten(1).mean(1))
+    return ratio
 
 
 def norms(weight: Tensor) -> Tensor:
     """‖w‖₂ of each filter, O."""
-    return weight.double().flatten(1).norm(dim=1)
+    lengths: Tensor = weight.double().flatten(1).norm(dim=1)
+    return lengths
 
 
 def dead(weight: Tensor) -> Tensor:
@@ -55,7 +57,8 @@ def high_frequency_energy(weight: Tensor) -> Tensor:
     spectrum = torch.fft.fft2(weight.double(), s=(_FFT_SIZE, _FFT_SIZE)).abs().pow(2).sum(1)
     frequency = torch.fft.fftfreq(_FFT_SIZE, dtype=torch.float64, device=weight.device)
     high = torch.hypot(frequency[:, None], frequency[None, :]) > 0.25
-    return (spectrum * high).sum((1, 2)) / spectrum.sum((1, 2))
+    shares: Tensor = (spectrum * high).sum((1, 2)) / spectrum.sum((1, 2))
+    return shares
 
 
 def sparsity(weight: Tensor) -> float:
@@ -94,7 +97,7 @@ def orthogonality(weight: Tensor) -> float:
 
 
 def white_noise_roughness(shape: tuple[int, ...], *, draws: int = 20_000, seed: int = 0) -> Tensor:
-    """Roughness of `draws` filters of white noise with I×h×w taps, ascending: the null that a filter is held against."""
+    """Roughness of `draws` filters of white noise with I×h×w taps, ascending: the null for one filter."""
     generator = np.random.default_rng(seed)
     chunks = [  # in pieces: filters of deep layers have thousands of taps
         roughness(torch.from_numpy(generator.standard_normal((min(1000, draws - at), *shape[1:]))))
@@ -104,7 +107,7 @@ def white_noise_roughness(shape: tuple[int, ...], *, draws: int = 20_000, seed: 
 
 
 def p_smoother(values: Tensor, null: Tensor) -> Tensor:
-    """The chance that white noise is as smooth as each value, with the observation counted in (Davison & Hinkley 1997)."""
+    """The chance that white noise is as smooth as each value; the observation counts in (Davison & Hinkley 1997)."""
     return (torch.searchsorted(null, values.contiguous(), right=True) + 1) / (len(null) + 1)
 
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from pytest_cnnaudit.samples import Samples
 
 
-def choose_grids(labels: NDArray[np.int64], confidences: NDArray[np.floating], cells: int, limit: int) -> list[list[int]]:
+def choose_grids(
+    labels: NDArray[np.int64], confidences: NDArray[np.floating], cells: int, limit: int
+) -> list[list[int]]:
     """Grids of `cells` images of distinct classes, the most confident images first.
 
     Böhle, Fritz & Schiele 2021, "Convolutional Dynamic Alignment Networks", section 4.2. Each image is used once.
@@ -34,7 +36,9 @@ def choose_grids(labels: NDArray[np.int64], confidences: NDArray[np.floating], c
         waiting[int(labels[position])].append(int(position))
     grids: list[list[int]] = []
     while len(grids) < limit:
-        fullest = sorted((label for label in waiting if waiting[label]), key=lambda label: (-len(waiting[label]), label))
+        fullest = sorted(
+            (label for label in waiting if waiting[label]), key=lambda label: (-len(waiting[label]), label)
+        )
         if len(fullest) < cells:
             break
         grids.append([waiting[label].pop() for label in fullest[:cells]])
@@ -61,5 +65,10 @@ def tile(samples: Samples, grids: list[list[int]], side: int) -> Samples:
         return torch.cat(rows, dim=1), parts[cell].label, None, mask
 
     ids = [f"grid {number} cell {cell}" for number in range(len(grids)) for cell in range(side * side)]
-    return Samples(load, ids, source=f"{len(grids)} grids of {side}×{side} of {samples.source}",
-                   class_names=samples.class_names, workers=0)  # fmt: skip
+    return Samples(
+        load,
+        ids,
+        source=f"{len(grids)} grids of {side}×{side} of {samples.source}",
+        class_names=samples.class_names,
+        workers=0,
+    )

@@ -24,7 +24,7 @@ def pointing_game(maps: Tensor, regions: Tensor) -> Tensor:
     """Whether the largest value of each map lies in its region, N bool.
 
     Zhang et al. 2016, "Top-Down Neural Attention by Excitation Backprop", section 4.1, without tolerance. A constant
-    map points nowhere: a miss. If several positions hold the maximum, the share of them inside decides (a half or more).
+    map points nowhere: a miss. If several positions hold the maximum, half of them must lie inside.
     """
     flat, inside = maps.flatten(1), regions.flatten(1)
     top = flat == flat.amax(1, keepdim=True)

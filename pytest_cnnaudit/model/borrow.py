@@ -79,6 +79,10 @@ class BorrowedModel(nn.Module):
     It is an `nn.Module`, so that attacks and attributions of other libraries take it as it is.
     """
 
+    if TYPE_CHECKING:
+
+        def __call__(self, images: Tensor) -> Tensor: ...
+
     def __init__(self, model: AuditModel) -> None:
         super().__init__()
         self.module = model.module
@@ -121,12 +125,12 @@ class BorrowedModel(nn.Module):
                 f"images. Check its weights, and the mean and std given to AuditModel."
             )
         if logits.requires_grad:
-            logits.register_hook(self._count_backward)
+            logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
     def _normalised(self, images: Tensor) -> Tensor:
         images = images.to(self.dtype)
-        if self._mean is None:
+        if self._mean is None or self._std is None:
             return images
         if images.shape[1] != len(self._mean):
             raise AuditError(

@@ -19,7 +19,7 @@ _NO_FEATURES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Adapt
 
 def named(module: nn.Module, name: str) -> nn.Module:
     """The submodule called `name`, as in `module.named_modules()`."""
-    found = dict(module.named_modules())
+    found: dict[str, nn.Module] = dict(module.named_modules())
     if name in found and name:
         return found[name]
     close = difflib.get_close_matches(name, found, n=3, cutoff=0.3) or [each for each in found if each][:3]
@@ -32,7 +32,9 @@ def named(module: nn.Module, name: str) -> nn.Module:
 
 def first_conv(module: nn.Module, channels: int | None) -> str:
     """The name of the first `nn.Conv2d` that can take an image of `channels` channels (any, where None)."""
-    convolutions = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Conv2d)]
+    convolutions: list[tuple[str, nn.Conv2d]] = [
+        (name, part) for name, part in module.named_modules() if isinstance(part, nn.Conv2d)
+    ]
     for name, convolution in convolutions:
         if channels in (None, convolution.in_channels):
             return name
@@ -44,9 +46,10 @@ def first_conv(module: nn.Module, channels: int | None) -> str:
 def last_feature_layer(model: BorrowedModel, images: Tensor) -> str:
     """The name of the last layer in the forward pass that returns a map of features.
 
-    A map is N×C×H×W with more than one position. Left out: layers that find nothing new (dropout, adaptive average pooling), layers that run more
-    than once (a shared ReLU: which of its runs?), and maps with one channel a class, which a fully convolutional head
-    returns (SqueezeNet): those are scores, not features. Of a block and its last part, the block, which ends later.
+    A map is N×C×H×W with more than one position. Left out: layers that find nothing new (dropout, adaptive average
+    pooling), layers that run more than once (a shared ReLU: which of its runs?), and maps with one channel a class,
+    which a fully convolutional head returns (SqueezeNet): those are scores, not features. Of a block and its last
+    part, the block, which ends later.
     """
     calls: Counter[str] = Counter()
     maps: list[tuple[str, int]] = []
@@ -71,7 +74,7 @@ def last_feature_layer(model: BorrowedModel, images: Tensor) -> str:
     features = [name for name, channels in once if channels != classes] or [name for name, _ in once]
     if not features:
         raise AuditError(
-            f"{type(model.module).__name__} has no layer that returns a feature map (N×C×H×W with H·W > 1) in a forward "
-            f"pass on images of {images.shape[2]}×{images.shape[3]}; name one with layer=."
+            f"{type(model.module).__name__} has no layer that returns a feature map (N×C×H×W with H·W > 1) in "
+            f"a forward pass on images of {images.shape[2]}×{images.shape[3]}; name one with layer=."
         )
     return features[-1]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 from pytest_cnnaudit.errors import AuditError
 
@@ -72,11 +72,13 @@ def _coco(path: Path) -> Boxes:
 def _voc(path: Path) -> Boxes:
     """Pascal VOC: corners are counted from 1 and inclusive."""
     try:
-        root = ElementTree.parse(path).getroot()  # noqa: S314  (a local file of the user's own)
+        root = ET.parse(path).getroot()  # noqa: S314  (a local file of the user's own)
         name = root.findtext("filename") or path.stem
-        corners = [[float(part.findtext(f"bndbox/{end}") or "nan") for end in ("xmin", "ymin", "xmax", "ymax")]
-                   for part in root.iter("object")]  # fmt: skip
-    except (ElementTree.ParseError, ValueError) as error:
+        corners = [
+            [float(part.findtext(f"bndbox/{end}") or "nan") for end in ("xmin", "ymin", "xmax", "ymax")]
+            for part in root.iter("object")
+        ]
+    except (ET.ParseError, ValueError) as error:
         raise AuditError(f"{path} is not a Pascal VOC annotation file: {error}.") from None
     boxes = tuple(Box(x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in corners)
     return {name: boxes, PurePosixPath(name).stem: boxes}

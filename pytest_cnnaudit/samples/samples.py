@@ -71,11 +71,20 @@ class Samples:
         source: where they come from, for people.
     """
 
-    def __init__(self, load: sources.Load, ids: Sequence[str], *, source: str,
-                 class_names: Sequence[str] | None = None, workers: int = 2) -> None:  # fmt: skip
+    def __init__(
+        self,
+        load: sources.Load,
+        ids: Sequence[str],
+        *,
+        source: str,
+        class_names: Sequence[str] | None = None,
+        workers: int = 2,
+    ) -> None:
         repeated = [name for name, count in Counter(ids).items() if count > 1]
         if repeated:
-            raise AuditError(f"The sample id {repeated[0]!r} stands for more than one image of {source}; ids= must differ.")
+            raise AuditError(
+                f"The sample id {repeated[0]!r} stands for more than one image of {source}; ids= must differ."
+            )
         if not ids:
             raise AuditError(f"There are no samples in {source}: an audit needs at least one image.")
         self._load = load
@@ -137,8 +146,13 @@ class Samples:
         _check_lengths(count, boxes=boxes, masks=masks, ids=ids)
         load = sources.dataset(dataset, boxes, masks)
         names = getattr(dataset, "classes", None)
-        made = cls(load, _numbered(count) if ids is None else ids, source=f"{type(dataset).__name__} of {count}", class_names=names,
-                   workers=workers)  # fmt: skip
+        made = cls(
+            load,
+            _numbered(count) if ids is None else ids,
+            source=f"{type(dataset).__name__} ({count} images)",
+            class_names=names,
+            workers=workers,
+        )
         return made._limited(limit, seed)
 
     @classmethod
@@ -154,14 +168,19 @@ class Samples:
         ids: Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> Samples:
-        """Images N×C×H×W in [0, 1] (or bytes) and labels N, as tensors or arrays; boxes and masks as in `from_dataset`."""
+        """Images N×C×H×W in [0, 1] (or bytes) and labels N, tensors or arrays; boxes and masks as in `from_dataset`."""
         images, labels = torch.as_tensor(images), torch.as_tensor(labels)
         if images.ndim != 4:
             raise AuditError(f"from_tensors was given images of shape {tuple(images.shape)}; they must be N×C×H×W.")
         _check_lengths(len(images), labels=labels, boxes=boxes, masks=masks, ids=ids)
         load = sources.dataset(torch.utils.data.TensorDataset(images, labels), boxes, masks)
-        made = cls(load, _numbered(len(images)) if ids is None else ids, source=f"tensors of {len(images)}", class_names=class_names,
-                   workers=0)  # fmt: skip
+        made = cls(
+            load,
+            _numbered(len(images)) if ids is None else ids,
+            source=f"tensors ({len(images)} images)",
+            class_names=class_names,
+            workers=0,
+        )
         return made._limited(limit, seed)
 
     def _limited(self, limit: int | None, seed: int) -> Samples:
@@ -235,7 +254,7 @@ class Samples:
 
 def _checked(sample: Sample) -> Sample:
     low, high = (float(value) for value in sample.image.aminmax())
-    if not (0 <= low and high <= 1):  # NaN fails too
+    if not (low >= 0 and high <= 1):  # NaN fails too
         raise AuditError(
             f"The image of {sample.id} has values from {low:.3g} to {high:.3g}; images are in [0, 1]. "
             + ("Divide by 255." if 1 < high <= 255 and low >= 0 else "Leave normalisation to AuditModel(mean=, std=).")
