@@ -31,7 +31,8 @@ class Audit:
         model: the model under audit.
         samples: what it is measured on; None is enough for `filters`.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        seed: every random draw follows from it (and from the sample's id).
+        seed: every random draw follows from it, from `scope` and from the sample's id.
+        scope: sets this audit's draws apart from those of others with the same seed: in a test, the test's id.
         batch_size: samples at a time; chosen by the size of an image where None, and halved when memory runs out.
         link: where the report of this audit will be, for failure messages.
     """
@@ -43,6 +44,7 @@ class Audit:
         *,
         device: str = "auto",
         seed: int = 0,
+        scope: str = "",
         batch_size: int | None = None,
         link: str = "",
     ) -> None:
@@ -62,9 +64,9 @@ class Audit:
         self._samples = samples
         self.device = resolve_device(device)
         self.seed = seed
+        self._engine = Engine(self.device, batch_size, seed, scope)
         self.link = link
         self.measurements: list[Measurement] = []
-        self._engine = Engine(self.device, batch_size)
 
     @property
     def samples(self) -> Samples:
@@ -195,7 +197,6 @@ class Audit:
             attack=attack,
             targeted=targeted,
             target=target,
-            seed=self.seed,
             at_least=at_least,
             options=options,
         )
@@ -221,7 +222,6 @@ class Audit:
                 target=target,
                 layer=layer,
                 grid=grid,
-                seed=self.seed,
                 options=options,
             )
         )
@@ -282,7 +282,6 @@ class Audit:
                 target=target,
                 layer=layer,
                 grid=grid,
-                seed=self.seed,
                 at_least=(metric, min_score),
                 options=options,
             )

@@ -150,14 +150,14 @@ def audit_samples() -> Samples | None:
 def audit(request: pytest.FixtureRequest, audit_model: AuditModel, audit_samples: Samples | None) -> Audit:
     """Measures, asserts and shows; what it does lands in the gallery under this test. See `pytest_cnnaudit.Audit`."""
     from pytest_cnnaudit.audit import Audit
-    from pytest_cnnaudit.seeds import derived_seed
 
     config, item = request.config, request.node
     made = Audit(
         audit_model,
         audit_samples,
         device=_setting(config, "device"),
-        seed=derived_seed(int(_setting(config, "seed")), item.nodeid),
+        seed=int(_setting(config, "seed")),
+        scope=item.nodeid,
         link=_link(config, item.nodeid),
     )
     item.stash[audit_key] = made

@@ -46,6 +46,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
         "unit": metric.unit,
         "n": metric.n,
         "count": metric.count,
+        "of": metric.of,
         "ci95": None if interval is None else [_number(end) for end in interval],
         "higher_is_better": metric.higher_is_better,
         "range": None if metric.bounds is None else list(metric.bounds),

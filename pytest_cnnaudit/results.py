@@ -38,7 +38,8 @@ class Metric(float):
         value: the figure; NaN where it could not be measured.
         name: in the field's words, for example ``"robust accuracy"``.
         unit: empty for shares and ratios.
-        n: how many samples (or filters) it was computed from.
+        n: how many samples it was computed from.
+        of: what `n` counts, where that is not the ``"sample"``.
         count: for a share, how many of the `n`.
         ci95: lower and upper end of the 95% confidence interval.
         higher_is_better: None where neither direction is.
@@ -64,6 +65,7 @@ class Metric(float):
         "link",
         "n",
         "name",
+        "of",
         "story",
         "unit",
     )
@@ -75,6 +77,7 @@ class Metric(float):
         name: str,
         unit: str = "",
         n: int = 0,
+        of: str = "sample",
         count: int | None = None,
         ci95: tuple[float, float] | None = None,
         higher_is_better: bool | None = None,
@@ -83,7 +86,7 @@ class Metric(float):
         story: tuple[str, ...] = (),
     ) -> Self:
         metric = super().__new__(cls, value)
-        metric.name, metric.unit, metric.n, metric.count = name, unit, n, count
+        metric.name, metric.unit, metric.n, metric.of, metric.count = name, unit, n, of, count
         metric._interval, metric._on = ci95, ""
         metric.higher_is_better, metric.bounds, metric.help, metric.story = higher_is_better, bounds, help, story
         metric.comparisons = []
@@ -93,6 +96,7 @@ class Metric(float):
     name: str
     unit: str
     n: int
+    of: str
     count: int | None
     _interval: tuple[float, float] | None
     _on: str
@@ -116,6 +120,7 @@ class Metric(float):
             name=f"{self.name} ({which} end of the 95% CI)",
             unit=self.unit,
             n=self.n,
+            of=self.of,
             higher_is_better=self.higher_is_better,
             bounds=self.bounds,
             story=self.story,

@@ -50,6 +50,7 @@ def share(
     help: str = "",
     story: tuple[str, ...] = (),
     higher_is_better: bool | None = True,
+    of: str = "sample",
 ) -> Metric:
     """The share of True among `values`, with its Wilson interval; NaN where there are none."""
     n, count = len(values), int(np.sum(values))
@@ -57,6 +58,7 @@ def share(
         count / n if n else math.nan,
         name=name,
         n=n,
+        of=of,
         count=count,
         ci95=proportion_interval(count, n) if n else None,
         higher_is_better=higher_is_better,

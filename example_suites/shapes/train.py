@@ -20,7 +20,7 @@ from torch.nn import functional
 
 SEED, TEST_SEED = 0, 1
 TRAIN_COUNT, TEST_COUNT = 8000, 600
-EPOCHS = {"honest": 6, "shortcut": 3}
+EPOCHS = {"honest": 8, "shortcut": 3}
 BATCH = 64
 LEARNING_RATE = 0.1
 WEIGHT_DECAY = 3e-3  # strong enough to smooth the noise of the initialisation out of the first-layer filters

@@ -80,6 +80,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             float(np.median(of_live)),
             name=label,
             n=len(of_live),
+            of="filter",
             ci95=bootstrap_interval(of_live, "median"),
             higher_is_better=False,
             bounds=(0, top),
@@ -92,6 +93,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             value,
             name=label,
             n=count,
+            of="filter",
             higher_is_better=better,
             help=text,
             story=story,
@@ -121,6 +123,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
         ),
         structured=share(
             (p < UNLIKE_NOISE)[live].numpy(),
+            of="filter",
             name="structured filters",
             story=story,
             help="Share of live filters that white noise of this shape would not produce (p < 0.01).",
@@ -137,6 +140,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
         ),
         dead=share(
             is_dead.numpy(),
+            of="filter",
             name="dead filters",
             higher_is_better=False,
             story=story,
@@ -144,6 +148,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
         ),
         duplicates=share(
             np.arange(count) < duplicated,
+            of="filter",
             name="duplicate filters",
             higher_is_better=False,
             story=story,

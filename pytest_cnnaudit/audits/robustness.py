@@ -21,7 +21,6 @@ from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
 from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Picture, Row, figure
 from pytest_cnnaudit.samples import Batch, Samples
-from pytest_cnnaudit.seeds import derived_seed
 from pytest_cnnaudit.statistics import is_decided, share
 
 _SHOWN = 16
@@ -52,7 +51,6 @@ def measure_robustness(
     attack: AttackChoice = "auto",
     targeted: bool = False,
     target: int | None = None,
-    seed: int = 0,
     at_least: float | None = None,
     options: Mapping[str, Any],
 ) -> AttackMeasurement:
@@ -68,7 +66,6 @@ def measure_robustness(
             or a sequence of those.
         targeted: a sample falls only if it becomes the target class.
         target: the class wanted where `targeted`; a random other class for each sample where None.
-        seed: every draw follows from it and the sample's id.
         at_least: stop as soon as it is certain whether the robust accuracy of all samples reaches this.
         options: further keyword arguments of the attack.
     """
@@ -78,8 +75,8 @@ def measure_robustness(
     if target is not None and not targeted:
         raise AuditError(f"target={target} was given without targeted=True.")
     cascade = bind(attack, norm=norm, eps=eps, targeted=targeted, options=options)
-    with model.borrow(engine.device, seed=seed % 2**32) as borrowed:
-        step = _Step(model, borrowed, cascade, norm, eps, targeted, target, seed)
+    with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
+        step = _Step(model, borrowed, cascade, norm, eps, targeted, target, engine)
         n = len(samples)
         found = engine.measure(
             samples,
@@ -97,7 +94,7 @@ def measure_robustness(
         names=names,
         norm=norm,
         eps=eps,
-        seed=seed,
+        seed=engine.seed,
         attack=attack,
         targeted=targeted,
         target=target,
@@ -116,11 +113,11 @@ class _Step:
     eps: float
     targeted: bool
     target: int | None
-    seed: int
+    engine: Engine
 
     def __call__(self, batch: Batch) -> Part:
         clean = classify(self.model, self.borrowed, batch)
-        seeds = torch.tensor([derived_seed(self.seed, sample.id) for sample in batch.samples])
+        seeds = torch.tensor([self.engine.draw_seed(sample.id) for sample in batch.samples])
         correct = clean.prediction == batch.labels
         goal = self._goal(batch, seeds, clean.classes)
         adversarial, prediction, confidence = batch.images.clone(), clean.prediction.clone(), clean.confidence.clone()

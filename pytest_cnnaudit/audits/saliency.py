@@ -55,7 +55,6 @@ def measure_saliency(
     target: int | Literal["predicted"] | None = None,
     layer: str | None = None,
     grid: int | None = None,
-    seed: int = 0,
     at_least: tuple[Score, float] | None = None,
     options: Mapping[str, Any],
 ) -> SaliencyMeasurement:
@@ -68,7 +67,6 @@ def measure_saliency(
         layer: for Grad-CAM; the last layer with a map where None.
         grid: play the grid pointing game on grids of grid×grid images, which needs no boxes; where None, on 2×2 grids
             if the samples have neither boxes nor masks.
-        seed: for a method that draws.
         at_least: a score and its threshold; stop as soon as it is certain whether it is reached.
         options: further keyword arguments of the method.
     """
@@ -78,7 +76,7 @@ def measure_saliency(
         raise AuditError(f"grid={grid} is no grid; give 2 for 2×2 images or more.")
     if grid is not None and target is not None:
         raise AuditError(f"target={target!r} does not go with a grid: each cell is explained for its own class.")
-    with model.borrow(engine.device, seed=seed % 2**32) as borrowed:
+    with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
         if grid is not None:
             samples = confident_grids(model, borrowed, samples, engine, grid)
         explain, described = _explainer(model, borrowed, samples, engine, method, layer, options)

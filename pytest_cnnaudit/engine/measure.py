@@ -11,6 +11,7 @@ from tqdm import tqdm
 from pytest_cnnaudit.engine.part import Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.samples import Batch, Samples
+from pytest_cnnaudit.seeds import derived_seed
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,18 @@ class Engine:
     Attributes:
         device: where batches go.
         batch_size: samples at a time; chosen by the size of an image where None.
+        seed: every draw of a measurement follows from it, from `scope` and from the sample's id.
+        scope: sets the draws of one measurement apart from those of others.
     """
 
     device: torch.device
     batch_size: int | None = None
+    seed: int = 0
+    scope: str = ""
+
+    def draw_seed(self, sample_id: str = "") -> int:
+        """The seed for what is drawn for one sample, or for the measurement as a whole; below 2⁴⁸."""
+        return derived_seed(self.seed, f"{self.scope}\0{sample_id}")
 
     def measure(
         self,

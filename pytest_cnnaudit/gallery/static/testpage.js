@@ -65,7 +65,7 @@ function metricCard(metric) {
     element('h3', {}, metric.name),
     metricNumbers(metric),
     metricScale(metric),
-    element('p', { class: 'facts' }, [metric.help, metric.n && counted(metric.n, 'sample')].filter(Boolean).join(' · ')));
+    element('p', { class: 'facts' }, [metric.help, metric.n && counted(metric.n, metric.of)].filter(Boolean).join(' · ')));
 }
 
 function costLine(cost) {
