@@ -18,14 +18,14 @@ def audit_model(request):
 
 @pytest.fixture(scope="session")
 def audit_samples(request):
-    """200 shapes that no training image came from, with masks; ``marked`` gives the class away in a corner."""
+    """200 shapes that no training image came from, with their boxes; ``marked`` gives the class away in a corner."""
     shapes = draw_many(200, seed=1)
     marked = getattr(request, "param", "plain") == "marked"
     images = np.stack([mark(shape.image, shape.label) if marked else shape.image for shape in shapes])
     return Samples.from_tensors(
         torch.from_numpy(images).permute(0, 3, 1, 2),
         [shape.label for shape in shapes],
-        masks=[shape.mask for shape in shapes],
+        boxes=[shape.box for shape in shapes],
         class_names=CLASSES,
     )
 

@@ -45,7 +45,11 @@ def bind(
     Raises:
         AuditError: there is no such attack, none takes an option, or a callable cannot be targeted.
     """
-    chosen = AUTO if choice == "auto" else [choice] if isinstance(choice, str) or callable(choice) else list(choice)
+    chosen: Sequence[str | Attack]
+    if choice == "auto":
+        chosen = AUTO
+    else:
+        chosen = choice if isinstance(choice, Sequence) and not isinstance(choice, str) else [choice]
     if not chosen:
         raise AuditError("attack=[] holds no attack; give at least one, or leave it at 'auto'.")
     attacks = [(_name(each), _function(each)) for each in chosen]
