@@ -257,7 +257,7 @@ class Audit:
         """
         if metric is not None and metric not in SCORES:
             raise AuditError(f"There is no saliency metric {metric!r}; use one of {', '.join(map(repr, SCORES))}.")
-        has_boxes = self.samples[0].region() is not None
+        has_boxes = self.samples.located
         metric = metric or ("pointing_game" if has_boxes and grid is None else "grid_pointing_game")
         if metric == "grid_pointing_game":
             grid = grid or 2

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_cnnaudit.samples import Samples
 
 _PACKAGE = Path(__file__).parent
+_SKIPPED = "an audit: run with --cnnaudit"
 _DEFAULTS = {"dir": "cnnaudit-report", "device": "auto", "seed": "0"}
 
 audit_key = pytest.StashKey["Audit"]()
@@ -131,10 +132,12 @@ def pytest_configure_node(node: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def audit_model() -> AuditModel:
+def audit_model(pytestconfig: pytest.Config) -> AuditModel:
     """The model under audit, an `AuditModel`; a suite defines its own in conftest.py."""
     from pytest_cnnaudit.errors import AuditError
 
+    if not _enabled(pytestconfig):
+        pytest.skip(_SKIPPED)
     raise AuditError(
         "There is no model to audit: define the fixture audit_model in conftest.py and return an AuditModel from it."
     )
@@ -149,6 +152,8 @@ def audit_samples() -> Samples | None:
 @pytest.fixture
 def audit(request: pytest.FixtureRequest, audit_model: AuditModel, audit_samples: Samples | None) -> Audit:
     """Measures, asserts and shows; what it does lands in the gallery under this test. See `pytest_cnnaudit.Audit`."""
+    if not _enabled(request.config):  # a test that asked for it by request.getfixturevalue
+        pytest.skip(_SKIPPED)
     from pytest_cnnaudit.audit import Audit
 
     config, item = request.config, request.node
@@ -173,16 +178,23 @@ def _link(config: pytest.Config, nodeid: str) -> str:
 
 def _uses_audit(item: pytest.Item) -> bool:
     """Whether the test, or a fixture of it, asks for our fixture; a project's own `audit` is none of our business."""
-    found = getattr(item, "_fixtureinfo", None)
-    definitions = found.name2fixturedefs.get("audit", ()) if found is not None else ()
-    return any(getattr(each.func, "__module__", "") == __name__ for each in definitions)
+    if audit_key in item.stash:
+        return True  # asked for while it ran: request.getfixturevalue("audit")
+    info = getattr(item, "_fixtureinfo", None)
+    definitions = info.name2fixturedefs.get("audit", ()) if info is not None else ()
+    for definition in reversed(definitions):  # the last one overrides the others, unless it asks for them
+        if getattr(definition.func, "__module__", "") == __name__:
+            return True
+        if "audit" not in definition.argnames:
+            return False
+    return False
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     if _uses_audit(item):
         item.add_marker("cnnaudit")
         if not _enabled(item.config):
-            item.add_marker(pytest.mark.skip(reason="an audit: run with --cnnaudit"))
+            item.add_marker(pytest.mark.skip(reason=_SKIPPED))
 
 
 # A test is over: its record travels on its report ----------------------------------------------------------------
@@ -197,6 +209,7 @@ def pytest_runtest_makereport(
     if call.excinfo is not None:
         _hide_our_frames(call.excinfo)
     report = yield
+    report.__dict__["is_cnnaudit"] = True
     if report.when == "call" or report.outcome != "passed":
         report.__dict__["cnnaudit"] = json.dumps(_record(item, call, report), allow_nan=False)
     return report
@@ -265,11 +278,16 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
     if results is None:  # then nobody has made a metric
         return None
     if isinstance(left, results.Metric):
-        return list(results.shortfall(left, op, right)) if isinstance(right, int | float) else None
+        return _story(results.shortfall(left, op, right)) if isinstance(right, int | float) else None
     if isinstance(right, results.Metric) and isinstance(left, int | float):
         mirrored = {">=": "<=", ">": "<", "<=": ">=", "<": ">"}.get(op, op)
-        return list(results.shortfall(right, mirrored, left))
+        return _story(results.shortfall(right, mirrored, left))
     return None
+
+
+def _story(lines: list[str]) -> list[str]:
+    """Pytest indents all lines but the first by itself."""
+    return [line.removeprefix("  ") for line in lines]
 
 
 # The controller gathers the records --------------------------------------------------------------------------------
@@ -281,24 +299,22 @@ class Gatherer:
     def __init__(self, config: pytest.Config, report: Report) -> None:
         self.config = config
         self.report = report
+        self._audits: set[str] = set()
         if narrowed := _narrowed_by(config):
             report.note(f"Only a part of the suite was selected ({narrowed}).")
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if getattr(report, "is_cnnaudit", False):
+            self._audits.add(report.nodeid)
         carried = getattr(report, "cnnaudit", None)
         if carried is not None:
             self.report.add(json.loads(carried))
         elif str(report.when) == "???":  # xdist's word for a worker that died during this test
             self.report.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
-            crashed = {
-                "id": report.nodeid,
-                "outcome": "crashed",
-                "message": str(report.longrepr),
-                "doc": "",
-                "duration": 0.0,
-            }
-            self.report.add({**crashed, "model": None, "samples": None, "measurements": []})
+            if report.nodeid in self._audits:
+                crashed = {"id": report.nodeid, "outcome": "crashed", "message": str(report.longrepr), "doc": ""}
+                self.report.add({**crashed, "duration": 0.0, "model": None, "samples": None, "measurements": []})
 
     def pytest_report_header(self) -> str:
         device, seed = _setting(self.config, "device"), _setting(self.config, "seed")

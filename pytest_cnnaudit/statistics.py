@@ -110,6 +110,7 @@ def is_decided(total: float, done: int, n: int, at_least: float) -> bool:
     >>> is_decided(35, 60, 100, 0.35), is_decided(0, 66, 100, 0.35), is_decided(0, 65, 100, 0.35)
     (True, True, False)
     """
-    needed = n * at_least
-    slack = 1e-9 * max(1.0, needed)  # n · at_least is rounded; a sum within rounding of it reaches it
-    return total >= needed - slack or total + (n - done) < needed - slack
+    if float(total).is_integer():  # hits: exactly the comparison that comes at the end
+        return total / n >= at_least or (total + (n - done)) / n < at_least
+    slack = 1e-9  # the sum of shares depends on its order; within rounding of the threshold nothing is certain
+    return total / n >= at_least + slack or (total + (n - done)) / n < at_least - slack

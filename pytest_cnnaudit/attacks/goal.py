@@ -25,7 +25,8 @@ def input_gradient(
     model: Callable[[Tensor], Tensor], images: Tensor, objective: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Logits, and the gradient of the summed `objective(logits)` for the images alone: never for the weights."""
-    images = images.detach().requires_grad_()
+    images = images.clone() if images.is_inference() else images.detach()
+    images.requires_grad_()
     logits = model(images)
     (gradient,) = torch.autograd.grad(objective(logits).sum(), images)
     return logits.detach(), gradient

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pytest_cnnaudit.engine.measure import out_of_memory
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
 from pytest_cnnaudit.samples import Batch
@@ -26,8 +27,16 @@ def classify(model: AuditModel, borrowed: BorrowedModel, batch: Batch) -> Clean:
     Raises:
         AuditError: a label is no class of the model, or there are more names than classes.
     """
-    with torch.no_grad():
-        logits = borrowed(batch.images)
+    try:
+        with torch.no_grad():
+            logits = borrowed(batch.images)
+    except (RuntimeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
+        shape = "×".join(map(str, batch.images.shape[1:]))
+        raise AuditError(
+            f"The model {model.name!r} does not take images of {shape}: {error}. Check size= and mode= of the samples."
+        ) from None
     classes = logits.shape[1]
     for sample in batch.samples:
         if not 0 <= sample.label < classes:

@@ -70,8 +70,8 @@ def measure_robustness(
         options: further keyword arguments of the attack.
     """
     check_norm(norm)
-    if not 0 < eps < float("inf"):
-        raise AuditError(f"eps={eps} is not a radius; give a positive number in pixel units, for example 4 / 255.")
+    if not (isinstance(eps, int | float) and 0 < eps < float("inf")):
+        raise AuditError(f"eps={eps!r} is not a radius; give a positive number in pixel units, for example 4 / 255.")
     if target is not None and not targeted:
         raise AuditError(f"target={target} was given without targeted=True.")
     cascade = bind(attack, norm=norm, eps=eps, targeted=targeted, options=options)
@@ -127,8 +127,9 @@ class _Step:
             if not len(standing):
                 break
             images = batch.images[standing]
-            candidates = attack.run(self.borrowed, images, goal[standing], seeds[standing.cpu()]).detach()
+            candidates = attack.run(self.borrowed, images, goal[standing], seeds[standing.cpu()])
             self._check(attack.name, candidates, images)
+            candidates = candidates.detach()
             with torch.no_grad():
                 logits = self.borrowed(candidates)
             fooled = reached(logits, goal[standing], targeted=self.targeted)
@@ -168,7 +169,9 @@ class _Step:
             )
         return torch.full_like(batch.labels, self.target)
 
-    def _check(self, name: str, candidates: Tensor, images: Tensor) -> None:
+    def _check(self, name: str, candidates: object, images: Tensor) -> None:
+        if not isinstance(candidates, Tensor):
+            raise AuditError(f"The attack {name} returned {type(candidates).__name__}, not a tensor of images.")
         if candidates.shape != images.shape:
             raise AuditError(
                 f"The attack {name} returned {tuple(candidates.shape)} for images of {tuple(images.shape)}."

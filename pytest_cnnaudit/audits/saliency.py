@@ -70,7 +70,7 @@ def measure_saliency(
         at_least: a score and its threshold; stop as soon as it is certain whether it is reached.
         options: further keyword arguments of the method.
     """
-    if grid is None and samples[0].region() is None:
+    if grid is None and not samples.located:
         grid = 2
     if grid is not None and grid < 2:
         raise AuditError(f"grid={grid} is no grid; give 2 for 2×2 images or more.")
@@ -92,6 +92,11 @@ def measure_saliency(
 
         found = engine.measure(samples, step, title=f"saliency {described['method']}", decided=decided)
         cost = borrowed.cost
+    if not found["scored"].any():
+        raise AuditError(
+            f"None of the {len(found)} samples of {samples.source} has a box or mask that is not empty; check that the "
+            "file names in the boxes file are those of the images."
+        )
     return _measurement(samples, found, cost=cost, described=described, target=target, grid=grid)
 
 

@@ -18,7 +18,7 @@ def resolve_device(wanted: str) -> torch.device:
     """
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if wanted.startswith("cuda"):
+    if re.fullmatch(r"cuda(:\d+)?", wanted):
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = int(wanted[5:]) if ":" in wanted else _worker_number() % max(count, 1)
         if index >= count:
@@ -28,7 +28,10 @@ def resolve_device(wanted: str) -> torch.device:
         return torch.device("cuda", index)
     if wanted == "mps" and not torch.backends.mps.is_available():
         raise AuditError("The device 'mps' is not there: torch sees no Apple GPU. Use 'auto' or 'cpu'.")
-    return torch.device(wanted)
+    try:
+        return torch.device(wanted)
+    except RuntimeError:
+        raise AuditError(f"There is no device {wanted!r}; use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.") from None
 
 
 def _worker_number() -> int:

@@ -31,7 +31,7 @@ class Engine:
     scope: str = ""
 
     def draw_seed(self, sample_id: str = "") -> int:
-        """The seed for what is drawn for one sample, or for the measurement as a whole; below 2⁴⁸."""
+        """The seed for what is drawn for one sample, or for the measurement as a whole; below 2³²."""
         return derived_seed(self.seed, f"{self.scope}\0{sample_id}")
 
     def measure(

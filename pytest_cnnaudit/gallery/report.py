@@ -14,7 +14,7 @@ from pytest_cnnaudit.gallery.images import write_atomically
 SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
 _OURS = ("index.html", "report.json", "records.jsonl", "images", "assets", "data")
-_REWRITE = 20.0  # the report is written anew when at least this many times its own writing time has passed
+_WRITING = 0.05  # the share of the run's time that rewriting the report may take
 
 
 class ReportFolderError(Exception):
@@ -24,9 +24,9 @@ class ReportFolderError(Exception):
 class Report:
     """One run's report.
 
-    A record is one finished test (see `docs` in the README for the fields of `report.json`). Each is appended to
-    `records.jsonl` at once. `report.json` and the page's copy of it are rewritten then too, unless that would take more
-    than a twentieth of the time: then at the next record, and at the end.
+    A record is one finished test (the README lists the fields of `report.json`). Each is appended to
+    `records.jsonl` at once. `report.json` and the page's copy of it are rewritten then too, unless rewriting has taken
+    more than a twentieth of the run's time so far: then with a later record, and at the end.
 
     Args:
         folder: made if it is not there; an earlier report in it is replaced.
@@ -41,7 +41,7 @@ class Report:
         self.run: dict[str, Any] = {"status": "running", "notes": [], "exit_status": None, **run}
         self._records: dict[str, dict[str, Any]] = {}
         self._began = time.monotonic()
-        self._due = 0.0
+        self._spent = 0.0
         self._prepare()
         self._write()
 
@@ -55,7 +55,7 @@ class Report:
         with (self.folder / "records.jsonl").open("a", encoding="utf-8") as file:
             file.write(_json(record) + "\n")
         self._records[record["id"]] = {**self._records.get(record["id"], {}), **record}
-        if time.monotonic() >= self._due:
+        if self._spent <= _WRITING * (time.monotonic() - self._began):
             self._write()
 
     def note(self, text: str) -> None:
@@ -101,7 +101,7 @@ class Report:
         text = _json(report)
         write_atomically(self.folder / "report.json", text.encode())
         write_atomically(self.folder / "data" / "report.js", f"window.CNNAUDIT_REPORT = {text};\n".encode())
-        self._due = time.monotonic() + _REWRITE * (time.monotonic() - began)
+        self._spent += time.monotonic() - began
 
 
 def _json(value: object) -> str:

@@ -22,6 +22,7 @@ def gradient(model: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor)
     Returns:
         The signed gradient, N×C×H×W; the paper's map is the largest magnitude over the channels.
     """
-    images = images.detach().requires_grad_()
+    images = images.clone() if images.is_inference() else images.detach()
+    images.requires_grad_()
     scores = model(images).gather(1, targets[:, None])
     return torch.autograd.grad(scores.sum(), images)[0]

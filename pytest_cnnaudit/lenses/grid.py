@@ -70,5 +70,6 @@ def tile(samples: Samples, grids: list[list[int]], side: int) -> Samples:
         ids,
         source=f"{len(grids)} grids of {side}×{side} of {samples.source}",
         class_names=samples.class_names,
+        located=True,
         workers=0,
     )

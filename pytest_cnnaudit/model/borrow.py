@@ -20,42 +20,61 @@ if TYPE_CHECKING:
 
 @contextmanager
 def borrowed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Within: eval mode, weights frozen, gradients enabled, random numbers from `seed`, on `device`. After: as before.
-
-    `training` is set module by module: `module.eval()` may be overridden, and `module.train()` afterwards would
-    thaw batch-norm layers that the user keeps frozen.
-    """
-    modes = [(part, part.training) for part in module.modules()]
-    frozen = [(weight, weight.requires_grad, weight.grad) for weight in module.parameters()]
-    buffers = [
-        (part, name, buffer, None if buffer is None else buffer.clone())
-        for part in module.modules()
-        for name, buffer in part._buffers.items()
-    ]
-    home = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    """Within: eval mode, weights frozen, gradients enabled, random numbers from `seed`, on `device`. After: as before."""
+    tensors = (*module.parameters(), *module.buffers())
+    if any(tensor.is_inference() for tensor in tensors):
+        raise AuditError(
+            f"The weights of {type(module).__name__} were made under torch.inference_mode(), which forbids gradients for "
+            "good; load the model outside of it."
+        )
+    home = {tensor.device for tensor in tensors}
     moves = len(home) == 1 and device not in home  # a model spread over several devices stays where it is
+    state = _State(module)
     with _random_state(device, seed), torch.inference_mode(False), torch.enable_grad():
         try:
-            for part, _ in modes:
-                part.training = False
-            for weight, _, _ in frozen:
-                weight.requires_grad_(False)
+            state.freeze()
             if moves:
                 module.to(device)
             yield
         finally:
             if moves:
                 module.to(home.pop())
-            for part, training in modes:
-                part.training = training
-            for weight, requires_grad, grad in frozen:
-                weight.requires_grad_(requires_grad)
-                weight.grad = grad
-            for part, name, buffer, content in buffers:
-                part._buffers[name] = buffer
-                if buffer is not None and content is not None and not torch.equal(buffer, content):
-                    with torch.no_grad():
-                        buffer.copy_(content)
+            state.restore()
+
+
+class _State:
+    """What of a module may change while it is used, and how it was.
+
+    `training` is set module by module: `module.eval()` may be overridden, and `module.train()` afterwards would thaw
+    batch-norm layers that the user keeps frozen.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.modes = [(part, part.training) for part in module.modules()]
+        self.weights = [(weight, weight.requires_grad, weight.grad) for weight in module.parameters()]
+        self.buffers = [(part, dict(part._buffers)) for part in module.modules()]
+        self.contents = [(buffer, buffer.clone()) for buffer in module.buffers()]
+
+    def freeze(self) -> None:
+        for part, _ in self.modes:
+            part.training = False
+        for weight, _, _ in self.weights:
+            weight.requires_grad_(False)
+            weight.grad = None  # kept aside: what is accumulated inside must not reach it
+
+    def restore(self) -> None:
+        for part, training in self.modes:
+            part.training = training
+        for weight, requires_grad, grad in self.weights:
+            weight.requires_grad_(requires_grad)
+            weight.grad = grad
+        for part, buffers in self.buffers:
+            part._buffers.clear()
+            part._buffers.update(buffers)
+        for buffer, content in self.contents:
+            if not torch.equal(buffer, content):
+                with torch.no_grad():
+                    buffer.copy_(content)
 
 
 @contextmanager

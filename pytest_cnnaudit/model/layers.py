@@ -22,7 +22,9 @@ def named(module: nn.Module, name: str) -> nn.Module:
     found: dict[str, nn.Module] = dict(module.named_modules())
     if name in found and name:
         return found[name]
-    close = difflib.get_close_matches(name, found, n=3, cutoff=0.3) or [each for each in found if each][:3]
+    close = (
+        difflib.get_close_matches(name, filter(None, found), n=3, cutoff=0.3) or [each for each in found if each][:3]
+    )
     raise AuditError(
         f"There is no layer {name!r} in {type(module).__name__}. "
         + (f"Did you mean {' or '.join(map(repr, close))}? " if close else "It has no layers. ")

@@ -69,6 +69,7 @@ class Samples:
         ids: stable names, in order.
         class_names: names of the labels, where the source has some.
         source: where they come from, for people.
+        located: whether boxes or masks were given, so that the object's place is known.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Samples:
         *,
         source: str,
         class_names: Sequence[str] | None = None,
+        located: bool = False,
         workers: int = 2,
     ) -> None:
         repeated = [name for name, count in Counter(ids).items() if count > 1]
@@ -92,6 +94,7 @@ class Samples:
         self._all_ids = tuple(ids)
         self.source = source
         self.class_names = None if class_names is None else tuple(class_names)
+        self.located = located
         self.workers = workers
 
     @classmethod
@@ -122,7 +125,9 @@ class Samples:
         """
         load, ids, folders = sources.folder(Path(path), size=size, mode=mode, classes=classes, boxes=boxes)
         names = folders if classes is None else list(classes) if not isinstance(classes, Mapping) else None
-        return cls(load, ids, source=f"folder {path}", class_names=names, workers=workers)._limited(limit, seed)
+        source, located = f"folder {path}", boxes is not None
+        made = cls(load, ids, source=source, class_names=names, located=located, workers=workers)
+        return made._limited(limit, seed)
 
     @classmethod
     def from_dataset(
@@ -151,6 +156,7 @@ class Samples:
             _numbered(count) if ids is None else ids,
             source=f"{type(dataset).__name__} ({count} images)",
             class_names=names,
+            located=boxes is not None or masks is not None,
             workers=workers,
         )
         return made._limited(limit, seed)
@@ -179,6 +185,7 @@ class Samples:
             _numbered(len(images)) if ids is None else ids,
             source=f"tensors ({len(images)} images)",
             class_names=class_names,
+            located=boxes is not None or masks is not None,
             workers=0,
         )
         return made._limited(limit, seed)
@@ -237,11 +244,13 @@ class Samples:
     def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
         """All samples in order, `size` at a time, on the device."""
         waiting: list[Sample] = []
+        first: Sample | None = None
         for position, sample in enumerate(self):
-            if waiting and waiting[0].image.shape != sample.image.shape:
+            first = first or sample
+            if first.image.shape != sample.image.shape:
                 raise AuditError(
-                    f"The image of {sample.id} is {_shape(sample.image)}, that of {waiting[0].id} "
-                    f"{_shape(waiting[0].image)}; give Samples a size= that makes all alike."
+                    f"The image of {sample.id} is {_shape(sample.image)}, that of {first.id} "
+                    f"{_shape(first.image)}; give Samples a size= that makes all alike."
                 )
             waiting.append(sample)
             if len(waiting) == size or position == len(self) - 1:

@@ -66,7 +66,7 @@ def folder(
         relative = PurePosixPath(path.relative_to(root).as_posix())
         try:
             with Image.open(path) as file:
-                image = file.convert(mode)
+                image = _eight_bit(file).convert(mode)
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
             raise AuditError(f"The image {path} cannot be read ({error}); repair it or take it away.") from None
         found = None if known is None else find(known, relative)
@@ -74,6 +74,13 @@ def folder(
         return to_tensor(image, str(relative)), labels[relative.parts[0]], found, None
 
     return load, [path.relative_to(root).as_posix() for path in files], folders
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit greyscale as 8-bit: Pillow's own conversion clips every value above 255 to white."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
 def _endings() -> str:
@@ -131,7 +138,10 @@ def boxes_at(boxes: Sequence[Any] | None, position: int) -> tuple[Box, ...] | No
     """The boxes of one image: one box (4 numbers), or several; None where it has none."""
     if boxes is None or boxes[position] is None:
         return None
-    values = np.asarray(boxes[position], dtype=np.float64).reshape(-1, 4)
+    values = np.asarray(boxes[position], dtype=np.float64)
+    if values.size % 4 or values.ndim not in (1, 2):
+        raise AuditError(f"The boxes of item {position} are {boxes[position]!r}; a box is (x0, y0, x1, y1).")
+    values = values.reshape(-1, 4)
     return tuple(Box(*map(float, row)) for row in values)
 
 

@@ -1,0 +1,42 @@
+import pytest
+import torch
+from torch import nn
+
+from pytest_cnnaudit import AuditModel
+from pytest_cnnaudit.attacks.goal import ascent, input_gradient, reached
+
+LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
+
+
+def test_untargeted_is_reached_off_the_label_and_targeted_on_the_target():
+    labels = torch.tensor([0, 0])
+    assert reached(LOGITS, labels, targeted=False).tolist() == [False, True]
+    assert reached(LOGITS, labels, targeted=True).tolist() == [True, False]
+
+
+def test_the_objective_is_the_cross_entropy_of_each_sample_and_its_negative_where_targeted():
+    labels = torch.tensor([1, 2])
+    expected = LOGITS.logsumexp(1) - LOGITS.gather(1, labels[:, None])[:, 0]
+    torch.testing.assert_close(ascent(LOGITS, labels, targeted=False), expected)
+    torch.testing.assert_close(ascent(LOGITS, labels, targeted=True), -expected)
+
+
+def test_the_gradient_is_for_the_images_and_never_for_the_weights():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    images = torch.rand(2, 1, 2, 2)
+    logits, gradient = input_gradient(net, images, lambda logits: logits[:, 1])
+    torch.testing.assert_close(gradient.flatten(1), net[1].weight[1].detach().expand(2, -1))
+    torch.testing.assert_close(logits, net(images).detach())
+    assert all(weight.grad is None for weight in net.parameters())
+    assert not images.requires_grad
+    assert not logits.requires_grad
+
+
+@pytest.mark.parametrize("caller", [torch.no_grad, torch.inference_mode])
+def test_images_made_without_gradients_can_be_attacked(caller, tiny_net):
+    net = tiny_net()
+    with caller():
+        images = torch.rand(2, 3, 8, 8).double()
+        with AuditModel(net).borrow() as model:
+            _, gradient = input_gradient(model, images, lambda logits: logits[:, 0])
+    assert gradient.abs().sum() > 0

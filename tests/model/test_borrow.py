@@ -1,0 +1,292 @@
+"""The user's module comes back as it was, whatever happens while it is borrowed."""
+
+# ruff: noqa: NPY002 (the global generator is what must not change)
+
+import copy
+import operator
+import random
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import nn
+
+from pytest_cnnaudit import AuditError, AuditModel
+from pytest_cnnaudit.results import Cost
+
+IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def state_of(module):
+    """All that could be left changed."""
+    return {
+        "modes": [part.training for part in module.modules()],
+        "requires_grad": [weight.requires_grad for weight in module.parameters()],
+        "grads": [weight.grad for weight in module.parameters()],
+        "grad values": [None if weight.grad is None else weight.grad.clone() for weight in module.parameters()],
+        "weights": list(module.parameters()),
+        "weight values": [weight.detach().clone() for weight in module.parameters()],
+        "buffers": [buffer for part in module.modules() for buffer in part._buffers.values()],
+        "buffer values": [buffer.clone() for buffer in module.buffers()],
+        "names": list(module.state_dict()),
+        "hooks": [
+            len(hooks)
+            for part in module.modules()
+            for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
+        ],
+        "tensor hooks": [bool(weight._backward_hooks) for weight in module.parameters()],
+        "parts": list(module.modules()),
+    }
+
+
+def assert_untouched(module, before):
+    after = state_of(module)
+    for what, old in before.items():
+        assert len(old) == len(after[what]), f"the number of {what} changed"
+        same = (
+            torch.equal
+            if "values" in what
+            else operator.is_
+            if what in ("weights", "buffers", "grads")
+            else operator.eq
+        )
+        assert all(a is b or same(a, b) for a, b in zip(old, after[what], strict=True)), f"{what} changed"
+
+
+class Meddler(nn.Module):
+    """Does to itself, in its forward pass, what a module should not do."""
+
+    def __init__(self, net, *meddling):
+        super().__init__()
+        self.net, self.meddling = net, meddling
+        self.register_buffer("calls", torch.zeros(1))
+        self.register_buffer("cache", None)
+
+    def forward(self, images):
+        for meddle in self.meddling:
+            meddle(self)
+        return self.net(images)
+
+
+def change_buffer(module):
+    module.calls += 1
+
+
+def swap_buffer(module):
+    module.calls = module.calls + 1
+
+
+def fill_empty_buffer(module):
+    module.cache = torch.ones(3)
+
+
+def add_buffer(module):
+    module.register_buffer("late", torch.ones(2))
+
+
+def go_to_train_mode(module):
+    module.train()
+
+
+def thaw_a_layer(module):
+    module.net.conv1.weight.requires_grad_(True)
+
+
+def draw(module):
+    torch.rand(1), np.random.rand(), random.random()
+
+
+def fail(module):
+    raise ValueError("a bug of the user's")
+
+
+def interrupt(module):
+    raise KeyboardInterrupt
+
+
+MEDDLING = [
+    change_buffer,
+    swap_buffer,
+    fill_empty_buffer,
+    add_buffer,
+    go_to_train_mode,
+    thaw_a_layer,
+    draw,
+    fail,
+    interrupt,
+]
+
+
+@settings(max_examples=60)
+@given(data=st.data(), meddling=st.lists(st.sampled_from(MEDDLING), max_size=3, unique=True), backward=st.booleans())
+def test_the_module_comes_back_untouched(tiny_net, data, meddling, backward):
+    module = Meddler(tiny_net(), *meddling)
+    for part in module.modules():
+        part.training = data.draw(st.booleans())
+    for weight in module.parameters():
+        weight.requires_grad_(data.draw(st.booleans()))
+        weight.grad = torch.ones_like(weight) if data.draw(st.booleans()) else None
+    before = state_of(module)
+    try:
+        with AuditModel(module).borrow() as model:
+            images = IMAGES.clone().requires_grad_(backward)
+            logits = model(images)
+            if backward:
+                logits.sum().backward()
+    except (ValueError, KeyboardInterrupt):
+        assert fail in meddling or interrupt in meddling
+    assert_untouched(module, before)
+    copy.deepcopy(module)
+
+
+def test_a_grad_that_is_made_inside_is_taken_away(tiny_net):
+    net = tiny_net().train()
+    before = state_of(net)
+    with AuditModel(net).borrow() as model:
+        for weight in net.parameters():
+            weight.requires_grad_(True)
+        model(IMAGES).sum().backward()
+    assert_untouched(net, before)
+
+
+def test_a_grad_that_is_accumulated_into_comes_back_with_its_values(tiny_net):
+    net = tiny_net()
+    for weight in net.parameters():
+        weight.grad = torch.ones_like(weight)
+    before = state_of(net)
+    with AuditModel(net).borrow() as model:
+        net.linear.weight.requires_grad_(True)
+        model(IMAGES).sum().backward()
+    assert_untouched(net, before)
+
+
+def test_weights_are_frozen_and_every_part_is_in_eval_mode_inside(tiny_net):
+    net = tiny_net().train()
+    with AuditModel(net).borrow() as model:
+        assert not any(part.training for part in model.modules())
+        assert not any(weight.requires_grad for weight in model.parameters())
+        assert torch.is_grad_enabled()
+
+
+def test_a_model_in_train_mode_is_evaluated_in_eval_mode(tiny_net):
+    net = tiny_net()
+    expected = AuditModel(net)(IMAGES)
+    assert AuditModel(net.train())(IMAGES).equal(expected)
+    assert net.training
+
+
+def test_overridden_eval_and_train_are_never_called(tiny_net):
+    class Stubborn(type(tiny_net())):
+        def eval(self):
+            raise RuntimeError("no eval")
+
+        def train(self, mode=True):
+            raise RuntimeError("no train")
+
+    net = Stubborn()
+    assert AuditModel(net)(IMAGES).shape == (2, 4)
+    assert net.training
+
+
+@pytest.mark.parametrize("meddle", [draw, fail])
+def test_the_random_generators_go_on_as_if_nothing_had_been(tiny_net, meddle):
+    def numbers():
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), [random.random() for _ in range(3)]
+
+    def seeded():
+        torch.manual_seed(1), np.random.seed(1), random.seed(1)
+
+    seeded()
+    expected = numbers()
+    seeded()
+    try:
+        with AuditModel(Meddler(tiny_net(), draw, meddle)).borrow(seed=7) as model:
+            model(IMAGES)
+    except ValueError:
+        pass
+    assert numbers() == expected
+
+
+@pytest.mark.parametrize("generator", [lambda: float(torch.rand(())), np.random.rand, random.random])
+def test_what_is_drawn_inside_follows_from_the_seed(tiny_net, generator):
+    drawn = []
+    for seed in (3, 3, 4):
+        with AuditModel(tiny_net()).borrow(seed=seed):
+            drawn.append(generator())
+        generator()
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize("caller", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+@pytest.mark.parametrize("meddle", [change_buffer, fail])
+def test_the_callers_grad_mode_is_left_alone(tiny_net, caller, meddle):
+    net = Meddler(tiny_net(), meddle)
+    with caller():
+        modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        try:
+            with AuditModel(net).borrow() as model:
+                images = IMAGES.clone().requires_grad_()
+                assert model(images).requires_grad
+        except ValueError:
+            pass
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == modes
+
+
+def test_inference_tensors_can_be_classified(tiny_net):
+    with torch.inference_mode():
+        images = IMAGES.clone()
+    assert AuditModel(tiny_net(), mean=(0.5,) * 3, std=(0.5,) * 3)(images).shape == (2, 4)
+
+
+def test_a_module_made_under_inference_mode_is_taken_or_refused_in_words(tiny_net):
+    with torch.inference_mode():
+        net = tiny_net()
+    before = [weight.requires_grad for weight in net.parameters()]
+    try:
+        assert AuditModel(net)(IMAGES).shape == (2, 4)
+    except AuditError as error:
+        assert "inference" in str(error)
+    assert [weight.requires_grad for weight in net.parameters()] == before
+
+
+def test_borrowing_twice_at_once_gives_the_module_back_once_both_are_done(tiny_net):
+    net = tiny_net().train()
+    before = state_of(net)
+    model = AuditModel(net)
+    with model.borrow() as outer:
+        outer(IMAGES)
+        with model.borrow() as inner:
+            inner(IMAGES)
+        assert not net.training
+        outer(IMAGES)
+    assert_untouched(net, before)
+
+
+def test_every_pass_of_a_sample_is_counted(tiny_net):
+    with AuditModel(tiny_net()).borrow() as model:
+        assert model.cost == Cost(0, 0)
+        with torch.no_grad():
+            model(IMAGES)
+        assert model.cost == Cost(2, 0)
+        images = IMAGES.clone().requires_grad_()
+        torch.autograd.grad(model(images).sum(), images)
+        assert model.cost == Cost(4, 2)
+        model(IMAGES[:1].clone().requires_grad_())
+        assert model.cost == Cost(5, 2)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch.export's own
+def test_an_exported_module_works_and_is_restored(tiny_net):
+    net = tiny_net().float()
+    exported = torch.export.export(net, (IMAGES,)).module()
+    before = state_of(exported)
+    model = AuditModel(exported)
+    images = IMAGES.clone().requires_grad_()
+    with model.borrow() as inside:
+        logits = inside(images)
+        (gradient,) = torch.autograd.grad(logits.sum(), images)
+    torch.testing.assert_close(logits, AuditModel(net)(IMAGES))
+    assert gradient.any()
+    assert_untouched(exported, before)
