@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def borrowed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Within: eval mode, weights frozen, gradients enabled, random numbers from `seed`, on `device`. After: as before."""
+    """Within: eval mode, frozen weights, gradients on, random numbers from `seed`, on `device`. After: as before."""
     tensors = (*module.parameters(), *module.buffers())
     if any(tensor.is_inference() for tensor in tensors):
         raise AuditError(
-            f"The weights of {type(module).__name__} were made under torch.inference_mode(), which forbids gradients for "
-            "good; load the model outside of it."
+            f"The weights of {type(module).__name__} were made under torch.inference_mode(), which forbids gradients "
+            "for good; load the model outside of it."
         )
     home = {tensor.device for tensor in tensors}
     moves = len(home) == 1 and device not in home  # a model spread over several devices stays where it is
