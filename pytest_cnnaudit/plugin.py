@@ -212,6 +212,8 @@ def pytest_runtest_makereport(
     report.__dict__["is_cnnaudit"] = True
     if report.when == "call" or report.outcome != "passed":
         report.__dict__["cnnaudit"] = json.dumps(_record(item, call, report), allow_nan=False)
+    if report.when == "teardown" and audit_key in item.stash:
+        del item.stash[audit_key]  # its pictures are on disk; pytest keeps the item to the end of the session
     return report
 
 
@@ -247,7 +249,11 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     from pytest_cnnaudit.records import audit_record
 
     folder = item.config.stash[folder_key]
-    return {**record, **audit_record(made, lambda picture: save_png(picture.pixels, folder))}
+    try:
+        return {**record, **audit_record(made, lambda picture: save_png(picture.pixels, folder))}
+    except OSError as error:  # a full disk ends no test run
+        message = f"The pictures could not be written: {error}.\n{record['message']}"
+        return {**record, "outcome": "error", "message": message, "model": None, "samples": None, "measurements": []}
 
 
 def _outcome(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
@@ -300,6 +306,8 @@ class Gatherer:
         self.config = config
         self.report = report
         self._audits: set[str] = set()
+        self._devices: set[str] = set()
+        self._trouble = ""
         if narrowed := _narrowed_by(config):
             report.note(f"Only a part of the suite was selected ({narrowed}).")
 
@@ -309,12 +317,21 @@ class Gatherer:
             self._audits.add(report.nodeid)
         carried = getattr(report, "cnnaudit", None)
         if carried is not None:
-            self.report.add(json.loads(carried))
+            self._add(json.loads(carried))
         elif str(report.when) == "???":  # xdist's word for a worker that died during this test
             self.report.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
             if report.nodeid in self._audits:
                 crashed = {"id": report.nodeid, "outcome": "crashed", "message": str(report.longrepr), "doc": ""}
-                self.report.add({**crashed, "duration": 0.0, "model": None, "samples": None, "measurements": []})
+                self._add({**crashed, "duration": 0.0, "model": None, "samples": None, "measurements": []})
+
+    def _add(self, record: dict[str, Any]) -> None:
+        if "device" in record:
+            self._devices.add(record["device"])
+            self.report.run["device"] = ", ".join(sorted(self._devices))
+        try:
+            self.report.add(record)
+        except OSError as error:
+            self._trouble = f"the report could not be written: {error}"
 
     def pytest_report_header(self) -> str:
         device, seed = _setting(self.config, "device"), _setting(self.config, "seed")
@@ -327,7 +344,10 @@ class Gatherer:
             self.report.note("The run was interrupted: tests that had not finished are missing.")
         elif session.shouldfail or session.shouldstop:
             self.report.note(f"The run was cut short: {session.shouldfail or session.shouldstop}.")
-        self.report.finish("interrupted" if interrupted else "finished", int(exitstatus))
+        try:
+            self.report.finish("interrupted" if interrupted else "finished", int(exitstatus))
+        except OSError as error:
+            self._trouble = f"the report could not be written: {error}"
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         from pytest_cnnaudit.records import headline
@@ -341,6 +361,8 @@ class Gatherer:
         skipped = sum(record["outcome"] == "skipped" for record in self.report.records)
         if skipped:
             terminalreporter.write_line(f"{skipped} skipped, with their reasons in the report")
+        if self._trouble:
+            terminalreporter.write_line(self._trouble, red=True)
         terminalreporter.write_line(f"report: {self._shown_path()}")
 
     def _shown_path(self) -> str:

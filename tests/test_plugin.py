@@ -854,3 +854,21 @@ def test_a_signal_leaves_a_report_of_what_was_done(pytester, reported, outcomes,
     assert json.loads(script.removeprefix("window.CNNAUDIT_REPORT = ").removesuffix(";\n")) == reported()
     for line in (folder / "records.jsonl").read_text().splitlines():
         json.loads(line)
+
+
+def test_a_report_that_can_no_longer_be_written_ends_no_run(run):
+    """A file takes the place of the report's folder in the middle of the run."""
+    result = run(
+        """
+        import shutil
+        from pathlib import Path
+
+        def test_before(audit): audit.filters()
+        def test_the_folder_goes():
+            shutil.rmtree("cnnaudit-report")
+            Path("cnnaudit-report").touch()
+        def test_after(audit): audit.filters()
+        """
+    )
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["the report could not be written: *"])

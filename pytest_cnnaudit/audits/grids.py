@@ -37,7 +37,7 @@ def confident_grids(model: AuditModel, borrowed: BorrowedModel, samples: Samples
     try:
         with torch.no_grad():
             borrowed(image)
-    except (RuntimeError, ValueError, AssertionError) as error:
+    except (AuditError, RuntimeError, ValueError, AssertionError) as error:
         if out_of_memory(error):
             raise
         height, width = image.shape[2:]

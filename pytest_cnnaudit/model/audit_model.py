@@ -27,7 +27,8 @@ class AuditModel:
         std: per-channel standard deviation that it expects to be divided by; given together with `mean`.
         class_names: for people, in the order of the logits.
         name: the model's name in reports; the module's class by default.
-        input_size: (height, width) that the module needs, where it takes only one.
+        input_size: (height, width), where the module takes no other; images of another size are then an error that says
+            so.
         output: turns what the module returns into logits. Not needed for tensors, nor for outputs with `.logits` or
             ``["logits"]`` (Hugging Face).
 
@@ -63,7 +64,7 @@ class AuditModel:
         self.std = None if std is None else tuple(float(value) for value in std)
         self.class_names = None if class_names is None else tuple(map(str, class_names))
         self.name = name or type(module).__name__
-        self.input_size = input_size
+        self.input_size = None if input_size is None else (int(input_size[0]), int(input_size[1]))
         self.output = output
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -79,7 +80,14 @@ class AuditModel:
         Random numbers drawn inside (by the model or by an attack) follow from `seed` and leave no trace outside.
         """
         with borrowed(self.module, torch.device(device), seed):
-            yield BorrowedModel(self)
+            yield BorrowedModel(
+                self.module,
+                name=self.name,
+                mean=self.mean,
+                std=self.std,
+                input_size=self.input_size,
+                output=self.output,
+            )
 
     def class_name(self, label: int) -> str:
         """The name of a class, or its number where there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,6 @@ from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.results import Cost
-
-if TYPE_CHECKING:
-    from pytest_cnnaudit.model.audit_model import AuditModel
 
 
 @contextmanager
@@ -102,10 +99,21 @@ class BorrowedModel(nn.Module):
 
         def __call__(self, images: Tensor) -> Tensor: ...
 
-    def __init__(self, model: AuditModel) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        name: str,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        input_size: tuple[int, int] | None,
+        output: Callable[[Any], Tensor] | None,
+    ) -> None:
         super().__init__()
-        self.module = model.module
-        self._model = model
+        self.module = module
+        self.name = name
+        self._input_size = input_size
+        self._output = output
         self.training = False
         self._forward = self._backward = 0
         weight = next((weight for weight in self.module.parameters() if weight.is_floating_point()), None)
@@ -113,7 +121,7 @@ class BorrowedModel(nn.Module):
         self.dtype = torch.float32 if weight is None else weight.dtype
         self._mean, self._std = (
             None if values is None else torch.tensor(values, device=self.device, dtype=self.dtype)[:, None, None]
-            for values in (model.mean, model.std)
+            for values in (mean, std)
         )
 
     @property
@@ -130,17 +138,22 @@ class BorrowedModel(nn.Module):
         if images.is_inference():
             images = images.clone()
         count = len(images)
+        if self._input_size not in (None, tuple(images.shape[2:])):
+            raise AuditError(
+                f"The model {self.name!r} takes images of {_size(self._input_size)} (its input_size), but was given "
+                f"{_size(images.shape[2:])}; load the samples with size={self._input_size}."
+            )
         self._forward += count
         logits = self._logits(self.module(self._normalised(images)))
         if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
             raise AuditError(
-                f"The model {self._model.name!r} returned a tensor of shape {tuple(logits.shape)} for {count} images; "
+                f"The model {self.name!r} returned a tensor of shape {tuple(logits.shape)} for {count} images; "
                 f"a classifier returns logits of shape ({count}, classes). Pass output= to AuditModel to pick them."
             )
         finite = logits.detach().isfinite().all(dim=1)
         if not finite.all():
             raise AuditError(
-                f"The model {self._model.name!r} returned NaN or infinite logits for {int((~finite).sum())} of {count} "
+                f"The model {self.name!r} returned NaN or infinite logits for {int((~finite).sum())} of {count} "
                 f"images. Check its weights, and the mean and std given to AuditModel."
             )
         if logits.requires_grad:
@@ -153,27 +166,31 @@ class BorrowedModel(nn.Module):
             return images
         if images.shape[1] != len(self._mean):
             raise AuditError(
-                f"The model {self._model.name!r} normalises {len(self._mean)} channels, but the images have "
+                f"The model {self.name!r} normalises {len(self._mean)} channels, but the images have "
                 f"{images.shape[1]}. Give AuditModel one mean and std a channel, or load the images with that many."
             )
         return (images - self._mean) / self._std
 
     def _logits(self, returned: Any) -> Tensor:
-        if self._model.output is not None:
-            returned = self._model.output(returned)
+        if self._output is not None:
+            returned = self._output(returned)
         elif hasattr(returned, "logits"):
             returned = returned.logits
         elif isinstance(returned, dict) and "logits" in returned:
             returned = returned["logits"]
         if not isinstance(returned, Tensor):
             raise AuditError(
-                f"The model {self._model.name!r} returned {_describe(returned)}, not a tensor of logits. "
+                f"The model {self.name!r} returned {_describe(returned)}, not a tensor of logits. "
                 f"Pass output= to AuditModel, for example output=lambda out: out[0]."
             )
         return returned
 
     def _count_backward(self, gradient: Tensor) -> None:
         self._backward += len(gradient)
+
+
+def _size(sides: Sequence[int] | None) -> str:
+    return "×".join(map(str, sides or ()))
 
 
 def _describe(returned: object) -> str:

@@ -128,3 +128,10 @@ def test_classes_have_names_or_numbers(tiny_net):
     model = AuditModel(tiny_net(), class_names=["cat", "dog"])
     assert [model.class_name(label) for label in (0, 1, 2, -1)] == ["cat", "dog", "class 2", "class -1"]
     assert AuditModel(tiny_net()).class_name(3) == "class 3"
+
+
+def test_images_of_another_size_than_input_size_are_named_with_the_size_to_load():
+    model = AuditModel(torch.X, input_size=(8, 8))
+    assert model(torch.rand(2, 3, 8, 8)).shape == (2, 3)
+    with pytest.raises(AuditError, match=r"takes images of 8×8 .* was given 8×9; .* size=\(8, 8\)"):
+        model(torch.rand(2, 3, 8, 9))
