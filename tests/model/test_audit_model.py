@@ -131,7 +131,7 @@ def test_classes_have_names_or_numbers(tiny_net):
 
 
 def test_images_of_another_size_than_input_size_are_named_with_the_size_to_load():
-    model = AuditModel(torch.X, input_size=(8, 8))
+    model = AuditModel(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), input_size=(8, 8))
     assert model(torch.rand(2, 3, 8, 8)).shape == (2, 3)
     with pytest.raises(AuditError, match=r"takes images of 8×8 .* was given 8×9; .* size=\(8, 8\)"):
         model(torch.rand(2, 3, 8, 9))
