@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,11 @@ def tiny_net():
         return net.eval()
 
     return make
+
+
+@pytest.fixture
+def interruptible():
+    """A child process hears SIGINT, also where this one was started with it ignored (in the background of a shell)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

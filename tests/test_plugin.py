@@ -827,7 +827,7 @@ def test_a_file_that_cannot_be_collected_leaves_a_report_that_says_so(run, repor
 
 
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGKILL"])
-def test_a_signal_leaves_a_report_of_what_was_done(pytester, reported, outcomes, signal):
+def test_a_signal_leaves_a_report_of_what_was_done(pytester, interruptible, reported, outcomes, signal):
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(
         f"""

@@ -114,7 +114,7 @@ def test_a_bad_folder_stops_the_run_before_workers_start(run, pytester):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGKILL"])
-def test_stopping_the_controller_leaves_what_was_done(run, pytester, signal):
+def test_stopping_the_controller_leaves_what_was_done(run, interruptible, pytester, signal):
     run(
         f"""
         import os, signal, time
