@@ -198,28 +198,22 @@ class _Step:
         """The samples with the least energy on the object, and those with the most."""
         kept = {}
         for name, rank, k in (("worst", found["energy"], _SHOWN), ("best", -found["energy"], _SHOWN // 3)):
-            best = sorted(range(len(batch)), key=lambda each: (rank[each], each))[:k]
+            first = sorted(np.flatnonzero(found["scored"]), key=lambda each: (rank[each], each))[:k]
             rows = [
-                (float(rank[i]), int(batch.positions[i]), self._row(batch, found, maps, regions, targets, i))
-                for i in best
+                (float(rank[i]), int(batch.positions[i]), self._row(batch, found, maps, regions, targets, int(i)))
+                for i in first
             ]
             kept[name] = Kept(k, tuple(rows))
         return kept
 
     def _row(self, batch: Batch, found: Part, maps: Tensor, regions: Tensor, targets: Tensor, i: int) -> Row:
-        sample, scored = batch.samples[i], bool(found["scored"][i])
+        sample, name = batch.samples[i], self.model.class_name(int(targets[i]))
         picture, heated = pictures.image(batch.images[i]), pictures.heat(maps[i])
-        shown = [picture, heated, pictures.overlay(picture, heated)]
-        if scored:
-            shown = [picture, *(pictures.outlined(each, regions[i]) for each in shown[1:])]
-            shown[0] = pictures.outlined(picture, regions[i])
-        name = self.model.class_name(int(targets[i]))
+        shown = [pictures.outlined(each, regions[i]) for each in (picture, heated, pictures.overlay(picture, heated))]
         captions = (f"looking for {name}", "", "")
         alts = (f"{sample.id}", f"map of {name} in {sample.id}", f"map of {name} over {sample.id}")
-        status = ("hit" if found["hit"][i] else "miss") if scored else ""
-        figures = (
-            {f"energy in {'cell' if self.where == 'grid' else 'box'}": figure(found["energy"][i])} if scored else {}
-        )
+        figures = {f"energy in {'cell' if self.where == 'grid' else 'box'}": figure(found["energy"][i])}
+        status = "hit" if found["hit"][i] else "miss"
         return Row(sample.id, tuple(map(Picture, shown, captions, alts)), status, figures)
 
 
