@@ -78,9 +78,7 @@ class Audit:
         return self._samples
 
     def _keep(self, measurement: M) -> M:
-        for metric in measurement.metrics:
-            metric.link = self.link
-        self.measurements.append(measurement)
+        self.measurements.append(measurement.linked(self.link))
         return measurement
 
     # Filters -----------------------------------------------------------------------------------------------------
@@ -121,8 +119,7 @@ class Audit:
             max_dead = 0.25
             if found.judged_by_default:
                 min_structured = 0.25
-                kernels = found.settings["filters"].split("×")
-                max_variance_entropy_ratio = 0.95 if int(kernels[0]) * int(kernels[1]) >= FEWEST_KERNELS else None
+                max_variance_entropy_ratio = 0.95 if found.kernels >= FEWEST_KERNELS else None
         for metric, op, threshold in (
             (found.roughness, "<=", max_roughness),
             (found.structured, ">=", min_structured),
@@ -137,11 +134,11 @@ class Audit:
 
     def attack(
         self,
-        *,
         norm: Norm = "linf",
-        eps: float,
+        eps: float | None = None,
         attack: AttackChoice = "auto",
         targeted: bool = False,
+        *,
         target: int | None = None,
         **options: Any,
     ) -> AttackMeasurement:
@@ -155,9 +152,9 @@ class Audit:
 
     def assert_robust(
         self,
-        *,
         norm: Norm = "linf",
-        eps: float,
+        eps: float | None = None,
+        *,
         min_accuracy: float,
         attack: AttackChoice = "auto",
         targeted: bool = False,
@@ -182,7 +179,7 @@ class Audit:
         self,
         at_least: float | None,
         norm: Norm,
-        eps: float,
+        eps: float | None,
         attack: AttackChoice,
         targeted: bool,
         target: int | None,

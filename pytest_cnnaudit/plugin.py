@@ -7,7 +7,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -77,9 +77,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if _is_worker(config):
         config.stash[folder_key] = Path(config.workerinput["cnnaudit_dir"])  # type: ignore[attr-defined]
         return
-    config.stash[folder_key] = config.invocation_params.dir / _setting(config, "dir")
-    if not config.getoption("collectonly", False):
-        config.pluginmanager.register(Gatherer(config, _open_report(config)), "cnnaudit-gatherer")
+    config.stash[folder_key] = folder = _report_folder(config)
+    from pytest_cnnaudit.gallery import ReportFolderError, check_folder
+
+    try:
+        check_folder(folder)
+    except (ReportFolderError, OSError) as error:
+        raise pytest.UsageError(f"--cnnaudit-dir: {error}; give another folder.") from None
+    config.pluginmanager.register(Gatherer(config), "cnnaudit-gatherer")
+
+
+def _report_folder(config: pytest.Config) -> Path:
+    """A path of the command line is relative to where pytest was called, one of the ini file to that file."""
+    if not config.getoption("cnnaudit_dir") and config.getini("cnnaudit_dir") and config.inipath is not None:
+        return config.inipath.parent / _setting(config, "dir")
+    return config.invocation_params.dir / _setting(config, "dir")
 
 
 def _check_device(device: str) -> None:
@@ -95,20 +107,14 @@ def _check_device(device: str) -> None:
             raise pytest.UsageError(f"--cnnaudit-device: {error}") from None
 
 
-def _open_report(config: pytest.Config) -> Report:
-    from pytest_cnnaudit.gallery import Report, ReportFolderError
-
-    run = {
+def _run_facts(config: pytest.Config) -> dict[str, Any]:
+    return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": int(_setting(config, "seed")),
         "device": _setting(config, "device"),
         "command": shlex.join(["pytest", *map(str, config.invocation_params.args)]),
         "versions": _versions(),
     }
-    try:
-        return Report(config.stash[folder_key], run)
-    except (ReportFolderError, OSError) as error:
-        raise pytest.UsageError(f"--cnnaudit-dir: {error}; give another folder.") from None
 
 
 def _versions() -> dict[str, str]:
@@ -302,14 +308,27 @@ def _story(lines: list[str]) -> list[str]:
 class Gatherer:
     """Registered where the report is written: in the one process of a serial run, or in xdist's controller."""
 
-    def __init__(self, config: pytest.Config, report: Report) -> None:
+    def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.report = report
+        self.report: Report | None = None
         self._audits: set[str] = set()
+        self._deselected = 0
         self._devices: set[str] = set()
         self._trouble = ""
-        if narrowed := _narrowed_by(config):
-            report.note(f"Only a part of the suite was selected ({narrowed}).")
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._deselected += sum(map(_uses_audit, items))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Tests are about to run: only now does a new report take the place of the last one."""
+        if not (self.config.getoption("collectonly", False) or self.config.getoption("setupplan", False)):
+            from pytest_cnnaudit.gallery import Report
+
+            self.report = Report(self.config.stash[folder_key], _run_facts(self.config))
+            if narrowed := _narrowed_by(self.config, self._deselected):
+                self.report.note(f"Only a part of the suite was selected ({narrowed}).")
+        return (yield)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -318,13 +337,15 @@ class Gatherer:
         carried = getattr(report, "cnnaudit", None)
         if carried is not None:
             self._add(json.loads(carried))
-        elif str(report.when) == "???":  # xdist's word for a worker that died during this test
+        elif self.report is not None and str(report.when) == "???":  # xdist's word for a worker that died
             self.report.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
             if report.nodeid in self._audits:
                 crashed = {"id": report.nodeid, "outcome": "crashed", "message": str(report.longrepr), "doc": ""}
                 self._add({**crashed, "duration": 0.0, "model": None, "samples": None, "measurements": []})
 
     def _add(self, record: dict[str, Any]) -> None:
+        if self.report is None:
+            return
         if "device" in record:
             self._devices.add(record["device"])
             self.report.run["device"] = ", ".join(sorted(self._devices))
@@ -339,6 +360,8 @@ class Gatherer:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.report is None:
+            return
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         if interrupted:
             self.report.note("The run was interrupted: tests that had not finished are missing.")
@@ -350,6 +373,8 @@ class Gatherer:
             self._trouble = f"the report could not be written: {error}"
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.report is None:
+            return
         from pytest_cnnaudit.records import headline
 
         terminalreporter.section("cnnaudit")
@@ -357,7 +382,7 @@ class Gatherer:
             if record["outcome"] != "skipped":
                 style = {"passed": "green", "xfailed": "yellow"}.get(record["outcome"], "red")
                 terminalreporter.write(f"{record['outcome'].upper():8}", **{style: True})
-                terminalreporter.write_line(f"{record['id']}  {headline(record)}")
+                terminalreporter.write(f"{record['id']}  {headline(record)}\n")
         skipped = sum(record["outcome"] == "skipped" for record in self.report.records)
         if skipped:
             terminalreporter.write_line(f"{skipped} skipped, with their reasons in the report")
@@ -369,8 +394,11 @@ class Gatherer:
         return _link(self.config, "").removesuffix("#")
 
 
-def _narrowed_by(config: pytest.Config) -> str:
-    given = {"-k": "keyword", "-m": "markexpr", "--lf": "lf", "--deselect": "deselect", "--stepwise": "stepwise"}
+def _narrowed_by(config: pytest.Config, deselected: int) -> str:
+    """The options and arguments that left out tests, and how many audits were deselected; empty where nothing did."""
+    given = {"-k": "keyword", "-m": "markexpr", "--lf": "lf", "--stepwise": "stepwise"}
+    given |= {f"--{name.replace('_', '-')}": name for name in ("deselect", "ignore", "ignore_glob")}
     chosen = [(flag, config.getoption(name, None)) for flag, name in given.items()]
     words = [flag if value is True else f"{flag} {value}" for flag, value in chosen if value]
-    return ", ".join([*words, *(arg for arg in config.args if "::" in arg)])
+    words += [arg for arg in config.args if "::" in arg]
+    return ", ".join([*words, *([f"{deselected} audits deselected"] if deselected else [])])

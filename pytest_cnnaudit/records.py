@@ -51,8 +51,9 @@ def _metric(metric: Metric) -> dict[str, Any]:
         "higher_is_better": metric.higher_is_better,
         "range": None if metric.bounds is None else list(metric.bounds),
         "thresholds": [
-            {"op": each.op, "value": _number(each.threshold), "holds": each.holds, "on": each.on}
+            {"op": each.op, "value": each.threshold, "holds": each.holds, "on": each.on}
             for each in metric.comparisons
+            if math.isfinite(each.threshold)
         ],
         "help": metric.help,
     }
@@ -99,7 +100,9 @@ def headline(record: dict[str, Any]) -> str:
     for measurement in record.get("measurements", ()):
         judged = [metric for metric in measurement["metrics"] if metric["thresholds"]] or measurement["metrics"][:1]
         for metric in judged:
-            interval = "" if metric["ci95"] is None else " (95% CI {:.3g} to {:.3g})".format(*metric["ci95"])
+            interval = (
+                "" if None in (metric["ci95"] or [None]) else " (95% CI {:.3g} to {:.3g})".format(*metric["ci95"])
+            )
             limits = [
                 f" {each['on']} {each['op']} {each['value']:.4g}".replace("  ", " ") for each in metric["thresholds"]
             ]

@@ -280,9 +280,20 @@ class Measurement:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """All its metrics, the headline first."""
-        values = (getattr(self, each.name) for each in fields(self))
-        return tuple(value for value in values if isinstance(value, Metric))
+        """All its metrics, the headline first; of those by class, the ones that were held against a threshold."""
+        values = [getattr(self, each.name) for each in fields(self)]
+        by_class = [metric for value in values if isinstance(value, Mapping) for metric in value.values()]
+        judged = [metric for metric in by_class if isinstance(metric, Metric) and metric.comparisons]
+        return (*(value for value in values if isinstance(value, Metric)), *judged)
+
+    def linked(self, link: str) -> Self:
+        """The same measurement, whose metrics know where their pictures will be."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            for metric in value.values() if isinstance(value, Mapping) else [value]:
+                if isinstance(metric, Metric):
+                    metric.link = link
+        return self
 
     def __repr__(self) -> str:
         return f"<{self.title}: {'; '.join(map(repr, self.metrics))}>"

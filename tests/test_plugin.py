@@ -872,3 +872,41 @@ def test_a_report_that_can_no_longer_be_written_ends_no_run(run):
     )
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["the report could not be written: *"])
+
+
+def test_a_failed_subtest_stays_failed_in_the_report(run, outcomes):
+    run(
+        """
+        def test_layers(audit, subtests):
+            with subtests.test("dead"):
+                audit.assert_filters_smooth(max_roughness=-1)
+            with subtests.test("alive"):
+                audit.assert_filters_smooth(max_roughness=2)
+        """
+    )
+    assert outcomes() == {"test_layers": "failed"}
+
+
+def test_an_infinite_threshold_breaks_no_summary(run):
+    result = run("import math\ndef test_it(audit): assert audit.filters().roughness < math.inf\n")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["PASSED*test_it*roughness*"])
+
+
+@pytest.mark.parametrize("option", ["--help", "--markers", "--fixtures", "--collect-only", "--setup-plan", "absent.py"])
+def test_what_runs_no_test_leaves_the_last_report_alone(run, reported, option):
+    run(FILTERS)
+    before = reported()
+    run(FILTERS, option)
+    assert reported() == before
+
+
+def test_a_report_folder_of_the_ini_file_is_beside_that_file(run, pytester, monkeypatch):
+    pytester.makeini("[pytest]\ncnnaudit_dir = from-ini\n")
+    below = pytester.mkdir("below")
+    (below / "test_below.py").write_text(FILTERS)
+    monkeypatch.chdir(below)
+    pytester.runpytest_inprocess("--cnnaudit", str(below))
+    assert (pytester.path / "from-ini" / "report.json").is_file()
+    pytester.runpytest_inprocess("--cnnaudit", "--cnnaudit-dir=here", str(below))
+    assert (below / "here" / "report.json").is_file()

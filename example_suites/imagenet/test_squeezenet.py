@@ -34,4 +34,4 @@ def test_the_elephant_under_attack(audit):
 def test_the_elephant_becomes_a_koala(audit):
     """Targeted at class 105: a change that nobody sees, and the network sees a koala."""
     attack = audit.attack(norm="linf", eps=4 / 255, attack="pgd", steps=40, targeted=True, target=105)
-    assert attack.robust_accuracy == 0
+    assert attack.robust_accuracy <= 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import one_hot
 
 
 def reached(logits: Tensor, labels: Tensor, *, targeted: bool) -> Tensor:
@@ -16,9 +16,15 @@ def reached(logits: Tensor, labels: Tensor, *, targeted: bool) -> Tensor:
 
 
 def ascent(logits: Tensor, labels: Tensor, *, targeted: bool) -> Tensor:
-    """What the attack increases, N: cross-entropy against the label, or minus cross-entropy to the target."""
-    loss = cross_entropy(logits, labels, reduction="none")
-    return -loss if targeted else loss
+    """What the attack increases, N: the log-odds m against the label, or minus those against the target.
+
+    m = log Σ_{k≠y} exp z_k − z_y, so cross-entropy is log(1 + eᵐ) and its gradient σ(m) ∇m: the same direction, and an
+    attack that normalises its steps takes the same ones. But σ(m) vanishes where a model is sure of itself, and with it
+    the cross-entropy's gradient in floating point; ∇m does not, so scaling the logits hides nothing.
+    """
+    chosen = one_hot(labels, logits.shape[1]).bool()
+    odds = logits.masked_fill(chosen, -torch.inf).logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]
+    return -odds if targeted else odds
 
 
 def input_gradient(

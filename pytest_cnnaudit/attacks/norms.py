@@ -15,7 +15,7 @@ from pytest_cnnaudit.errors import AuditError
 
 Norm = Literal["linf", "l2"]
 
-_TINY = 1e-12  # keeps a zero gradient a zero step
+_TINY = 1e-30  # keeps zero divided by zero a zero
 
 
 def check_norm(norm: str) -> None:
@@ -41,7 +41,9 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """The step with ‖s‖ = 1 that increases a linear function the most: sign(g), or g / ‖g‖₂."""
     if norm == "linf":
         return gradient.sign()
-    return gradient / _spread(length(gradient, norm).clamp(min=_TINY))
+    largest = _spread(length(gradient, "linf").clamp(min=_TINY))
+    scaled = gradient / largest  # first: squares of small numbers are 0 in floating point
+    return scaled / _spread(length(scaled, norm).clamp(min=_TINY))
 
 
 def uniform(like: Tensor, norm: Norm, eps: float, seeds: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def pgd(
         eps: radius of the ball, in pixel units.
         steps: gradient steps a restart.
         step_size: length a of a step; 2.5 · eps / steps where None, so that the ball's edge is in reach from any point
-            of it (section 4 of the paper's appendix).
+            of it (as in the paper's experiments).
         random_start: begin at a uniform point of the ball instead of the image.
         restarts: how often to begin anew, with the samples still standing.
         targeted: move towards `labels` instead of away.

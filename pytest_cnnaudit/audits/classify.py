@@ -30,7 +30,7 @@ def classify(model: AuditModel, borrowed: BorrowedModel, batch: Batch) -> Clean:
     try:
         with torch.no_grad():
             logits = borrowed(batch.images)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
         if out_of_memory(error):
             raise
         shape = "×".join(map(str, batch.images.shape[1:]))

@@ -16,7 +16,7 @@ from pytest_cnnaudit.model import AuditModel
 from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Picture, Row, figure
 from pytest_cnnaudit.statistics import bootstrap_interval, share
 
-UNLIKE_NOISE = 0.01  # a filter is structured if white noise is as smooth with less than this chance
+UNLIKE_NOISE = 0.01  # a filter is structured if white noise is as smooth, or as rough, with less than this chance
 FEWEST_KERNELS = 32  # the variance entropy of fewer kernels says little
 _SHOWN = 256
 
@@ -35,6 +35,7 @@ class FilterMeasurement(Measurement):
     sparsity: Metric
     variance_entropy: Metric
     orthogonality: Metric
+    kernels: int
     judged_by_default: bool
 
 
@@ -62,7 +63,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
     count, inputs, height, width = weight.shape
     is_dead, norms = lens.dead(weight), lens.norms(weight)
     roughness, high = lens.roughness(weight), lens.high_frequency_energy(weight)
-    p = lens.p_smoother(roughness, lens.white_noise_roughness(tuple(weight.shape)))
+    p = lens.p_white_noise(roughness, lens.white_noise_roughness(tuple(weight.shape)))
     pairs = lens.duplicates(weight)
     entropy = lens.variance_entropy(weight)
     ratio = entropy / lens.noise_variance_entropy(tuple(weight.shape))
@@ -100,7 +101,8 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             bounds=None if top is None else (0, top),
         )
 
-    duplicated = len({each for pair in pairs for each in pair})
+    twins = {each for pair in pairs for each in pair}
+    has_twin = np.array([each in twins for each in range(count)])
     return FilterMeasurement(
         kind="filters",
         title="Filters",
@@ -111,11 +113,14 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             "high_frequency_energy": high.numpy(),
             "norm": norms.numpy(),
             "dead": is_dead.numpy(),
-            "p_smoother": p.numpy(),
+            "duplicate": has_twin,
+            "p_white_noise": p.numpy(),
         },
         notes=()
         if judged
-        else ("One input channel: such filters look rough when healthy, so only given thresholds are judged.",),
+        else (
+            "One input channel a filter: such filters look rough when healthy, so only given thresholds are judged.",
+        ),
         exhibits=(_grid(name, weight, roughness, norms, is_dead, p, pairs),),
         layer=name,
         roughness=median(
@@ -147,7 +152,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             help="Share of filters with a norm under 1% of the layer's largest.",
         ),
         duplicates=share(
-            np.arange(count) < duplicated,
+            has_twin[live.numpy()],
             of="filter",
             name="duplicate filters",
             higher_is_better=False,
@@ -163,6 +168,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
         orthogonality=plain(
             lens.orthogonality(weight), "orthogonality", "1: filters at right angles; 0: parallel.", better=True
         ),
+        kernels=count * inputs,
         judged_by_default=judged,
     )
 

@@ -42,7 +42,7 @@ def difference(change: Tensor, gain: float = 1.0) -> Pixels:
 
 def heat(saliency: Tensor) -> Pixels:
     """A map H×W, 0 and above, from black over red to yellow at its largest value."""
-    values = saliency.detach().double().cpu().numpy()
+    values = saliency.detach().cpu().double().numpy()
     top = values.max()
     scaled = values / top if top > 0 else values
     at = scaled * (len(_INFERNO) - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def measure_robustness(
     engine: Engine,
     *,
     norm: Norm = "linf",
-    eps: float,
+    eps: float | None = None,
     attack: AttackChoice = "auto",
     targeted: bool = False,
     target: int | None = None,
@@ -246,16 +247,12 @@ def _measurement(
     fooled_by = [
         f"{name} {count}" for number, name in enumerate(names) if (count := int(np.sum(found["broken_by"] == number)))
     ]
-    per_class = {
-        model.class_name(int(label)): share(
-            found["robust"][found["label"] == label], name=f"robust accuracy of {model.class_name(int(label))}"
-        )
-        for label in np.unique(found["label"])
-    }
-    weakest = min(per_class.items(), key=lambda each: float(each[1]))
+    held_by_label = {int(label): found["robust"][found["label"] == label] for label in np.unique(found["label"])}
+    weakest = min(held_by_label, key=lambda label: held_by_label[label].mean())
+    weakest_name = f"{model.class_name(weakest)} {figure(held_by_label[weakest].mean())}"
     story: tuple[str, ...] = (
         f"attack: {described}, {norm}, eps {_eps(eps, norm)}{wanted}, seed {seed}",
-        f"fooled first by: {', '.join(fooled_by) or 'none'}; weakest class: {weakest[0]} {figure(weakest[1])}",
+        f"fooled first by: {', '.join(fooled_by) or 'none'}; weakest class: {weakest_name}",
     )
     notes = [f"{story[1]}."]
     if len(found) < len(samples):
@@ -278,7 +275,7 @@ def _measurement(
         kind="attack",
         title="Accuracy under attack",
         settings=settings,
-        ids=_ids(samples, found.positions),
+        ids=samples[found.positions].ids,
         per_sample=found.columns,
         cost=cost,
         notes=tuple(notes),
@@ -297,13 +294,22 @@ def _measurement(
             help="Share of the correctly classified samples that were fooled.",
         ),
         attacks=names,
-        per_class=per_class,
+        per_class=_per_class(model, held_by_label, story),
     )
 
 
-def _ids(samples: Samples, positions: NDArray[np.int64]) -> tuple[str, ...]:
-    ids = samples.ids
-    return tuple(ids[position] for position in positions)
+def _per_class(
+    model: AuditModel, held_by_label: Mapping[int, NDArray[np.bool_]], story: tuple[str, ...]
+) -> dict[str, Metric]:
+    """Robust accuracy by class name; of classes that share a name, by name and number."""
+    times = Counter(map(model.class_name, held_by_label))
+    names = {
+        label: name if times[name := model.class_name(label)] == 1 else f"{name} ({label})" for label in held_by_label
+    }
+    return {
+        names[label]: share(held, name=f"robust accuracy of {names[label]}", story=story)
+        for label, held in held_by_label.items()
+    }
 
 
 def _exhibits(found: Part) -> tuple[Exhibit, ...]:

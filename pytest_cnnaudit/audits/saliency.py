@@ -27,7 +27,13 @@ Method = str | Callable[..., Tensor]
 Score = Literal["pointing_game", "energy_in_box", "grid_pointing_game"]
 SCORES: tuple[Score, ...] = ("pointing_game", "energy_in_box", "grid_pointing_game")
 
-_METHODS: dict[str, Callable[..., Tensor]] = {"grad_cam": grad_cam, "gradient": gradient}
+
+def _magnitude(model: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
+    """The gradient without its sign: the map of Simonyan et al. 2014 is about size, in one channel as in three."""
+    return gradient(model, images, targets).abs()
+
+
+_METHODS: dict[str, Callable[..., Tensor]] = {"grad_cam": grad_cam, "gradient": _magnitude}
 _SHOWN = 12
 
 
@@ -87,6 +93,8 @@ def measure_saliency(
             if at_least is None:
                 return False
             scored = part["scored"]
+            if not scored.any():
+                return False
             values = part["hit" if at_least[0] == "pointing_game" else "energy"][scored]
             return is_decided(float(values.sum()), len(values), n - int((~scored).sum()), at_least[1])
 
@@ -244,7 +252,7 @@ def _measurement(
             f"the centre lies on the object in {figure(centre)} of the samples, a random point in {figure(chance)}"
         )
     if unscored:
-        notes.append(f"{unscored} of {len(found)} samples have no box or mask and are not scored.")
+        notes.append(f"{unscored} of {len(found)} samples have no box or mask left in the picture, and are not scored.")
     if flat:
         notes.append(f"{flat} maps are constant: they point nowhere, and count as misses.")
     if len(found) < len(samples):
@@ -263,7 +271,7 @@ def _measurement(
             "target": "label" if target is None else str(target),
             **({"grid": f"{grid}×{grid}"} if grid else {}),
         },
-        ids=tuple(samples.ids[position] for position in found.positions),
+        ids=samples[found.positions].ids,
         per_sample=found.columns,
         cost=cost,
         notes=(f"{story[-1][0].upper()}{story[-1][1:]}.", *notes),

@@ -14,11 +14,27 @@ from pytest_cnnaudit.gallery.images import write_atomically
 SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
 _OURS = ("index.html", "report.json", "records.jsonl", "images", "assets", "data")
+_WITHOUT_APPEAL = ("failed", "error", "crashed")
 _WRITING = 0.05  # the share of the run's time that rewriting the report may take
 
 
 class ReportFolderError(Exception):
     """The folder holds something else than a report."""
+
+
+def check_folder(folder: Path) -> None:
+    """Raise a `ReportFolderError` where a report would overwrite anything but an earlier report."""
+    if folder.is_dir() and (not any(folder.iterdir()) or _is_report(folder)):
+        return
+    if folder.exists():
+        raise ReportFolderError(f"{folder} holds something else than a report of this plugin")
+
+
+def _is_report(folder: Path) -> bool:
+    try:
+        return str(json.loads((folder / "report.json").read_text())["generator"]).startswith("pytest-cnnaudit")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class Report:
@@ -33,7 +49,7 @@ class Report:
         run: facts about the run.
 
     Raises:
-        ReportFolderError: the folder has other files in it.
+        ReportFolderError: see `check_folder`.
     """
 
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
@@ -54,7 +70,10 @@ class Report:
         """Take in what a test has to say; a later word on the same test adds to the earlier."""
         with (self.folder / "records.jsonl").open("a", encoding="utf-8") as file:
             file.write(_json(record) + "\n")
-        self._records[record["id"]] = {**self._records.get(record["id"], {}), **record}
+        before = self._records.get(record["id"], {})
+        if before.get("outcome") in _WITHOUT_APPEAL and record["outcome"] == "passed":  # a subtest has failed already
+            record = {**record, "outcome": before["outcome"], "message": before["message"]}
+        self._records[record["id"]] = {**before, **record}
         if self._spent <= _WRITING * (time.monotonic() - self._began):
             self._write()
 
@@ -69,9 +88,7 @@ class Report:
         self._write()
 
     def _prepare(self) -> None:
-        entries = list(self.folder.iterdir()) if self.folder.is_dir() else []
-        if self.folder.exists() and (not self.folder.is_dir() or (entries and not self._is_report())):
-            raise ReportFolderError(f"{self.folder} holds something else than a report of this plugin")
+        check_folder(self.folder)
         for entry in (self.folder / name for name in _OURS):
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
@@ -82,12 +99,6 @@ class Report:
         for source in _STATIC.iterdir():
             target = self.folder / source.name if source.name == "index.html" else self.folder / "assets" / source.name
             write_atomically(target, source.read_bytes())
-
-    def _is_report(self) -> bool:
-        try:
-            return str(json.loads((self.folder / "report.json").read_text())["generator"]).startswith("pytest-cnnaudit")
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
 
     def _write(self) -> None:
         began = time.monotonic()

@@ -64,7 +64,7 @@ def high_frequency_energy(weight: Tensor) -> Tensor:
 def sparsity(weight: Tensor) -> float:
     """The share of h×w kernels whose taps all lie within 1% of the layer's largest tap around zero.
 
-    Gavrikov & Keuper 2022, section 3.2: |w| ≤ ε₀ = max |w| / 100.
+    Gavrikov & Keuper 2022, section 3: |w| ≤ ε₀ = max |w| / 100.
     """
     largest = weight.abs().amax()
     return float((weight.abs().amax((2, 3)) <= largest / 100).double().mean())
@@ -73,7 +73,7 @@ def sparsity(weight: Tensor) -> float:
 def variance_entropy(weight: Tensor) -> float:
     """−Σ v̂ᵢ log₁₀ v̂ᵢ over the explained-variance shares v̂ of the principal components of all O·I kernels.
 
-    Gavrikov & Keuper 2022, section 3.2. 0: one component explains every kernel; log₁₀(h·w): none explains more than
+    Gavrikov & Keuper 2022, section 3. 0: one component explains every kernel; log₁₀(h·w): none explains more than
     another, as in noise.
     """
     kernels = weight.double().flatten(0, 1).flatten(1)
@@ -86,7 +86,7 @@ def variance_entropy(weight: Tensor) -> float:
 def orthogonality(weight: Tensor) -> float:
     """1 − Σ |W Wᵀ − I| / (O (O − 1)) for filters as unit rows of W: 1 is orthogonal, 0 parallel.
 
-    Gavrikov & Keuper 2022, section 3.2. NaN for a single filter.
+    Gavrikov & Keuper 2022, section 3. NaN for a single filter.
     """
     rows = torch.nn.functional.normalize(weight.double().flatten(1), dim=1)
     count = len(rows)
@@ -106,9 +106,16 @@ def white_noise_roughness(shape: tuple[int, ...], *, draws: int = 20_000, seed: 
     return torch.cat(chunks).sort().values
 
 
-def p_smoother(values: Tensor, null: Tensor) -> Tensor:
-    """The chance that white noise is as smooth as each value; the observation counts in (Davison & Hinkley 1997)."""
-    return (torch.searchsorted(null, values.contiguous(), right=True) + 1) / (len(null) + 1)
+def p_white_noise(values: Tensor, null: Tensor) -> Tensor:
+    """The chance that white noise has a roughness as far out as each value, two-sided; NaN stays NaN.
+
+    Twice the smaller tail, with the observation counted in (Davison & Hinkley 1997, equation 4.11). Smooth filters and
+    high-pass ones (a Laplacian) are both unlike noise.
+    """
+    smoother = torch.searchsorted(null, values.contiguous(), right=True) + 1
+    rougher = len(null) - torch.searchsorted(null, values.contiguous()) + 1
+    p = (2 * torch.minimum(smoother, rougher) / (len(null) + 1)).clamp(max=1)
+    return torch.where(values.isnan(), torch.nan, p)
 
 
 def noise_variance_entropy(shape: tuple[int, ...], *, draws: int = 50, seed: int = 0) -> float:

@@ -49,6 +49,8 @@ def grad_cam(model: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor,
     if not seen:
         raise AuditError("Grad-CAM's layer did not run in the forward pass; name a layer that does.")
     activations = seen[0]
+    if not logits.requires_grad:
+        raise AuditError("The class scores do not depend on Grad-CAM's layer; name a layer on the way to the logits.")
     (gradients,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), activations)
     weights = gradients.mean((2, 3), keepdim=True)  # α, equation 1
     maps = (weights * activations.detach()).sum(1, keepdim=True).relu()  # equation 2

@@ -16,7 +16,7 @@ def choose_grids(
 ) -> list[list[int]]:
     """Grids of `cells` images of distinct classes, the most confident images first.
 
-    Böhle, Fritz & Schiele 2021, "Convolutional Dynamic Alignment Networks", section 4.2. Each image is used once.
+    Böhle, Fritz & Schiele 2021, "Convolutional Dynamic Alignment Networks", section 4. Each image is used once.
     Every grid takes its images from the classes that have the most left, so that as many grids as possible are filled.
 
     Args:

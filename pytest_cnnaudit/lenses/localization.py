@@ -35,9 +35,9 @@ def pointing_game(maps: Tensor, regions: Tensor) -> Tensor:
 def energy_in_region(maps: Tensor, regions: Tensor) -> Tensor:
     """The share of each map's sum that lies in its region, N in [0, 1].
 
-    Wang et al. 2020, "Score-CAM", section 4.2 (energy-based pointing game). A map of zeros has no energy anywhere: 0.
+    Wang et al. 2020, "Score-CAM", section 4 (energy-based pointing game). A map of zeros has no energy anywhere: 0.
     """
-    flat = maps.flatten(1).double()
+    flat, inside = maps.flatten(1).cpu().double(), regions.flatten(1).cpu()  # not every device has double precision
     total = flat.sum(1)
-    within = (flat * regions.flatten(1)).sum(1)
+    within = (flat * inside).sum(1)
     return torch.where(total > 0, within / total.clamp(min=torch.finfo(torch.float64).tiny), torch.zeros_like(total))

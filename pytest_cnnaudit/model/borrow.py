@@ -39,6 +39,19 @@ def borrowed(module: nn.Module, device: torch.device, seed: int) -> Iterator[Non
             state.restore()
 
 
+_TABLES = (
+    "_buffers",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+"""What a module keeps in dictionaries that the work inside may add to: an attribution of another library its hooks."""
+
+
 class _State:
     """What of a module may change while it is used, and how it was.
 
@@ -49,7 +62,12 @@ class _State:
     def __init__(self, module: nn.Module) -> None:
         self.modes = [(part, part.training) for part in module.modules()]
         self.weights = [(weight, weight.requires_grad, weight.grad) for weight in module.parameters()]
-        self.buffers = [(part, dict(part._buffers)) for part in module.modules()]
+        self.tables = [
+            (table, dict(table))
+            for part in module.modules()
+            for name in _TABLES
+            if (table := getattr(part, name, None)) is not None
+        ]
         self.contents = [(buffer, buffer.clone()) for buffer in module.buffers()]
 
     def freeze(self) -> None:
@@ -65,9 +83,9 @@ class _State:
         for weight, requires_grad, grad in self.weights:
             weight.requires_grad_(requires_grad)
             weight.grad = grad
-        for part, buffers in self.buffers:
-            part._buffers.clear()
-            part._buffers.update(buffers)
+        for table, entries in self.tables:
+            table.clear()
+            table.update(entries)
         for buffer, content in self.contents:
             if not torch.equal(buffer, content):
                 with torch.no_grad():
@@ -77,7 +95,9 @@ class _State:
 @contextmanager
 def _random_state(device: torch.device, seed: int) -> Iterator[None]:
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global state is what is kept)
-    accelerators = [device] if device.type == "cuda" else []
+    # torch.manual_seed seeds every GPU, so every GPU's state is kept.
+    on_gpus = device.type == "cuda" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    accelerators = range(torch.cuda.device_count()) if on_gpus else ()
     with torch.random.fork_rng(accelerators):
         try:
             torch.manual_seed(seed)

@@ -50,30 +50,32 @@ def last_feature_layer(model: BorrowedModel, images: Tensor) -> str:
 
     A map is N×C×H×W with more than one position. Left out: layers that find nothing new (dropout, adaptive average
     pooling), layers that run more than once (a shared ReLU: which of its runs?), and maps with one channel a class,
-    which a fully convolutional head returns (SqueezeNet): those are scores, not features. Of a block and its last
+    where their means are the logits (SqueezeNet): those are scores, not features. Of a block and its last
     part, the block, which ends later.
     """
     calls: Counter[str] = Counter()
-    maps: list[tuple[str, int]] = []
+    maps: list[tuple[str, Tensor]] = []
 
     def watch(name: str, part: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def after(_: nn.Module, __: Any, returned: Any) -> None:
             calls[name] += 1
             is_map = isinstance(returned, Tensor) and returned.ndim == 4 and returned.shape[2] * returned.shape[3] > 1
             if is_map and not isinstance(part, _NO_FEATURES):
-                maps.append((name, returned.shape[1]))
+                maps.append((name, returned.mean((2, 3))))
 
         return part.register_forward_hook(after)
 
     handles = [watch(name, part) for name, part in model.module.named_modules() if name]
     try:
         with torch.no_grad():
-            classes = model(images).shape[1]
+            logits = model(images)
     finally:
         for handle in handles:
             handle.remove()
-    once = [(name, channels) for name, channels in maps if calls[name] == 1]
-    features = [name for name, channels in once if channels != classes] or [name for name, _ in once]
+    once = [(name, means) for name, means in maps if calls[name] == 1]
+    if any(means.shape == logits.shape and torch.allclose(means.to(logits), logits, atol=1e-4) for _, means in once):
+        once = [(name, means) for name, means in once if means.shape != logits.shape] or once
+    features = [name for name, _ in once]
     if not features:
         raise AuditError(
             f"{type(model.module).__name__} has no layer that returns a feature map (N×C×H×W with H·W > 1) in "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -24,44 +24,85 @@ class Box(NamedTuple):
         return Box(self.x0 * scale_x - left, self.y0 * scale_y - top, self.x1 * scale_x - left, self.y1 * scale_y - top)
 
 
-Boxes = Mapping[str, tuple[Box, ...]]
+class Annotations:
+    """The boxes of a data set's images, and what kind of object each holds.
 
-
-def read_boxes(path: str | Path) -> Boxes:
-    """Boxes by image file, from a COCO ``.json``, a Pascal VOC ``.xml`` or a folder of VOC files.
-
-    Keys are file names as they stand in the file, relative paths included; look up with `find`.
+    An annotation belongs to the image with its relative path; where no other image and no other annotation has the same
+    name, to the image of that name, or of that name with another ending.
     """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self._boxes: dict[str, list[tuple[Box, str]]] = {}
+        self._kinds: set[str] = set()
+
+    def add(self, image: str, boxes: Sequence[tuple[Box, str]]) -> None:
+        """Take in the boxes of an image, (box, kind of object) each; `image` is its path or name."""
+        self._boxes.setdefault(image, []).extend(boxes)
+        self._kinds.update(kind for _, kind in boxes)
+
+    def find(self, image: PurePosixPath, *, alone: bool) -> tuple[Box, ...] | None:
+        """The boxes of an image; None where it is not annotated.
+
+        Where the annotation knows the image's class (its first folder) as a kind of object, only boxes of that kind
+        count: a dog beside the cat is not the cat.
+
+        Args:
+            image: path relative to the data set's folder.
+            alone: whether no other image has the same file name.
+
+        Raises:
+            AuditError: the annotation could be that of several images.
+        """
+        boxes = self._boxes.get(str(image), self._boxes.get(str(image.with_suffix(""))))
+        if boxes is None:
+            named = [key for key in self._boxes if PurePosixPath(key).stem == image.stem]
+            if named and (len(named) > 1 or not alone):
+                raise AuditError(
+                    f"{self.source} does not say which image called {image.name} its boxes of {named[0]} belong to: "
+                    f"name the images by their path in the data set's folder, as in {image}."
+                )
+            boxes = self._boxes[named[0]] if named else None
+        if boxes is None:
+            return None
+        own = image.parts[0]
+        return tuple(box for box, kind in boxes if kind == own or own not in self._kinds)
+
+
+def read_boxes(path: str | Path) -> Annotations:
+    """The boxes of a COCO ``.json``, a Pascal VOC ``.xml`` or a folder of VOC files (laid out as the images are)."""
     path = Path(path)
+    found = Annotations(path)
     if path.is_dir():
         files = sorted(path.rglob("*.xml"))
         if not files:
             raise AuditError(f"There are no Pascal VOC files (*.xml) in {path}.")
-        return {name: boxes for file in files for name, boxes in _voc(file).items()}
-    if not path.is_file():
+        for file in files:
+            image, boxes = _voc(file)
+            found.add(str(PurePosixPath(file.parent.relative_to(path).as_posix()) / image), boxes)
+    elif not path.is_file():
         raise AuditError(f"There is no boxes file {path}; boxes= takes a COCO .json, a VOC .xml or a folder of those.")
-    return _voc(path) if path.suffix.lower() == ".xml" else _coco(path)
+    elif path.suffix.lower() == ".xml":
+        found.add(*_voc(path))
+    else:
+        for image, boxes in _coco(path).items():
+            found.add(image, boxes)
+    return found
 
 
-def find(boxes: Boxes, image: PurePosixPath) -> tuple[Box, ...] | None:
-    """The boxes of an image: by its relative path, else its file name, else its name without the ending."""
-    for key in (str(image), image.name, image.stem):
-        if key in boxes:
-            return boxes[key]
-    return None
-
-
-def _coco(path: Path) -> Boxes:
+def _coco(path: Path) -> dict[str, list[tuple[Box, str]]]:
     """COCO's detection format: ``bbox`` is x, y, width, height."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kinds = {category["id"]: category["name"] for category in content.get("categories", ())}
         names = {image["id"]: image["file_name"] for image in content["images"]}
-        found: dict[str, tuple[Box, ...]] = {}
+        found: dict[str, list[tuple[Box, str]]] = {}
         for annotation in content["annotations"]:
             x, y, width, height = annotation["bbox"]
-            name = names[annotation["image_id"]]
-            found[name] = (*found.get(name, ()), Box(x, y, x + width, y + height))
-    except (ValueError, KeyError, TypeError) as error:
+            box = Box(x, y, x + width, y + height)
+            kind = kinds.get(annotation.get("category_id"), "")
+            found.setdefault(names[annotation["image_id"]], []).append((box, kind))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise AuditError(
             f"{path} is not a COCO annotation file ({type(error).__name__}: {error}); "
             "it needs images (id, file_name) and annotations (image_id, bbox)."
@@ -69,16 +110,16 @@ def _coco(path: Path) -> Boxes:
     return found
 
 
-def _voc(path: Path) -> Boxes:
+def _voc(path: Path) -> tuple[str, list[tuple[Box, str]]]:
     """Pascal VOC: corners are counted from 1 and inclusive."""
     try:
         root = ET.parse(path).getroot()  # noqa: S314  (a local file of the user's own)
-        name = root.findtext("filename") or path.stem
-        corners = [
-            [float(part.findtext(f"bndbox/{end}") or "nan") for end in ("xmin", "ymin", "xmax", "ymax")]
-            for part in root.iter("object")
-        ]
+        boxes = []
+        for part in root.iter("object"):
+            x0, y0, x1, y1 = (
+                float(part.findtext(f"bndbox/{end}") or "nan") for end in ("xmin", "ymin", "xmax", "ymax")
+            )
+            boxes.append((Box(x0 - 1, y0 - 1, x1, y1), part.findtext("name") or ""))
     except (ET.ParseError, ValueError) as error:
         raise AuditError(f"{path} is not a Pascal VOC annotation file: {error}.") from None
-    boxes = tuple(Box(x0 - 1, y0 - 1, x1, y1) for x0, y0, x1, y1 in corners)
-    return {name: boxes, PurePosixPath(name).stem: boxes}
+    return root.findtext("filename") or path.stem, boxes

@@ -118,7 +118,8 @@ class Samples:
                 None leaves the images alone, which must then be of one size. Boxes follow.
             limit: take so many images, drawn by `seed`.
             seed: for `limit`.
-            boxes: a COCO ``.json`` file, a Pascal VOC ``.xml`` file, or a folder of those.
+            boxes: a COCO ``.json`` file, a Pascal VOC ``.xml`` file, or a folder of those. Where the kinds of objects
+                in it are called as the class folders are, only boxes of the image's own class count.
             classes: the folders in the order of the labels, or a mapping folder → label; sorted by name where None.
             mode: Pillow's image mode: ``"RGB"``, ``"L"`` for one channel.
             workers: threads that decode ahead.

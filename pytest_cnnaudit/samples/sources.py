@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from pytest_cnnaudit.errors import AuditError
-from pytest_cnnaudit.samples.boxes import Box, find, read_boxes
+from pytest_cnnaudit.samples.boxes import Box, read_boxes
 
 Loaded = tuple[Tensor, int, tuple[Box, ...] | None, Tensor | None]
 """Image C×H×W in [0, 1], label, boxes, mask H×W."""
@@ -60,6 +61,7 @@ def folder(
     if not files:
         raise AuditError(f"There are no images in {root}; it needs one folder a class, with images ({_endings()}).")
     known = None if boxes is None else read_boxes(boxes)
+    times = Counter(path.name for path in files)
 
     def load(position: int) -> Loaded:
         path = files[position]
@@ -69,7 +71,7 @@ def folder(
                 image = _eight_bit(file).convert(mode)
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
             raise AuditError(f"The image {path} cannot be read ({error}); repair it or take it away.") from None
-        found = None if known is None else find(known, relative)
+        found = None if known is None else known.find(relative, alone=times[path.name] == 1)
         image, found = _fit(image, found, size)
         return to_tensor(image, str(relative)), labels[relative.parts[0]], found, None
 
@@ -92,8 +94,8 @@ def _fit(
 ) -> tuple[Image.Image, tuple[Box, ...] | None]:
     """Resize the image, and its boxes with it.
 
-    An integer: the shorter side becomes `size`, then the centre is cut out (as in torchvision's evaluation transforms,
-    at a crop share of 1). A pair (height, width): squashed to it. None: left alone.
+    An integer: the shorter side becomes `size`, then the centre is cut out. A pair (height, width): squashed to it.
+    None: left alone.
     """
     if size is None:
         return image, boxes

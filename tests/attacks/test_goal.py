@@ -14,11 +14,26 @@ def test_untargeted_is_reached_off_the_label_and_targeted_on_the_target():
     assert reached(LOGITS, labels, targeted=True).tolist() == [True, False]
 
 
-def test_the_objective_is_the_cross_entropy_of_each_sample_and_its_negative_where_targeted():
-    labels = torch.tensor([1, 2])
-    expected = LOGITS.logsumexp(1) - LOGITS.gather(1, labels[:, None])[:, 0]
-    torch.testing.assert_close(ascent(LOGITS, labels, targeted=False), expected)
-    torch.testing.assert_close(ascent(LOGITS, labels, targeted=True), -expected)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_the_objective_has_the_direction_of_the_cross_entropy(targeted):
+    """∇ cross-entropy = σ(m) ∇m, at every scale that floating point can still resolve."""
+    logits, labels = LOGITS.double().requires_grad_(), torch.tensor([1, 2])
+    odds = ascent(logits, labels, targeted=targeted)
+    (ours,) = torch.autograd.grad(odds.sum(), logits)
+    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    (theirs,) = torch.autograd.grad((-loss if targeted else loss).sum(), logits)
+    weight = (-odds if targeted else odds).sigmoid()[:, None]
+    torch.testing.assert_close(weight * ours, theirs)
+    torch.testing.assert_close(torch.nn.functional.softplus(-odds if targeted else odds), loss)
+
+
+def test_the_objective_does_not_vanish_where_the_model_is_sure():
+    logits = (1000 * LOGITS).requires_grad_()
+    labels = logits.argmax(1)
+    (ours,) = torch.autograd.grad(ascent(logits, labels, targeted=False).sum(), logits)
+    (vanished,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, labels), logits)
+    assert not vanished.any()
+    torch.testing.assert_close(ours, torch.tensor([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0]]))
 
 
 def test_the_gradient_is_for_the_images_and_never_for_the_weights():

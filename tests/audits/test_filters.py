@@ -153,3 +153,17 @@ def test_filters_cost_no_pass_and_leave_the_model_as_it_was(resnet20, untouched)
     found = audit_of(resnet20).filters()
     assert (found.cost.forward, found.cost.backward) == (0, 0)
     check()
+
+
+def test_duplicates_are_a_share_of_the_live_filters():
+    weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    weight[1] = -weight[0]
+    found = audit_of(single(torch.cat([weight, torch.zeros(12, 3, 3, 3)]))).filters()
+    assert (found.duplicates.count, found.duplicates.n) == (2, 4)
+    assert found.per_sample["duplicate"].tolist() == [True, True] + [False] * 14
+
+
+def test_high_pass_filters_are_no_noise():
+    laplacian = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]]).expand(3, 3, 3)
+    weight = torch.stack([(1 + number / 40) * laplacian.roll(number % 3, 1) for number in range(8)])
+    assert audit_of(single(weight)).filters().structured == 1

@@ -281,3 +281,15 @@ def test_a_defended_network_reaches_its_published_robust_accuracy(resnet4b_model
     found = Audit(resnet4b_model, cifar_samples[:200], device="cpu").attack(eps=2 / 255, attack="pgd", steps=20)
     assert found.robust_accuracy == pytest.approx(0.614, abs=0.05)
     assert found.clean_accuracy == pytest.approx(0.772, abs=0.05)
+
+
+def test_classes_that_share_a_name_are_told_apart_and_tell_their_story(tiny_samples, tiny_model):
+    model = AuditModel(tiny_model.module, class_names=("crane", "crane", "pier", "quay"))
+    found = Audit(model, tiny_samples, device="cpu", link="here").attack("linf", 0.01)
+    assert list(found.per_class) == ["crane (0)", "crane (1)", "pier", "quay"]
+    assert sum(metric.n for metric in found.per_class.values()) == len(tiny_samples)
+    pier = found.per_class["pier"]
+    assert pier.link == "here"
+    assert len(found.metrics) == 3
+    assert pier >= 0.5
+    assert found.metrics[-1] is pier

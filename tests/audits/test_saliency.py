@@ -94,7 +94,7 @@ def test_samples_without_boxes_are_counted_and_not_scored(corner_audit):
     assert (found.pointing_game.count, found.pointing_game.n) == (3, 4)
     assert found.energy_in_box.n == 4
     assert found.per_sample["scored"].tolist() == [True, False, True, False, True, True]
-    assert "2 of 6 samples have no box or mask and are not scored." in found.notes
+    assert "2 of 6 samples have no box or mask left in the picture, and are not scored." in found.notes
 
 
 def test_boxes_on_later_samples_are_enough(corner_audit):
@@ -232,3 +232,33 @@ def test_exhibits_show_image_map_and_overlay_with_hit_or_miss(corner_audit):
     assert [row.status for row in worst.rows] == ["miss"] * 3 + ["hit"] * 3
     assert best.rows[0].status == "hit"
     assert len(worst.rows[0].pictures) == 3
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "gradient"])
+def test_boxes_that_are_all_empty_are_an_error_for_the_assertion_too(corner_audit, method):
+    with pytest.raises(AuditError, match=r"None of the 6 samples .* has a box or mask"):
+        corner_audit([(3, 3, 3, 3)] * 6).assert_saliency_localized(method, metric="pointing_game", min_score=0.5)
+
+
+def test_the_gradient_of_a_grey_image_is_scored_by_its_size_as_in_colour():
+    class Grey(torch.nn.Module):
+        def __init__(self, channels):
+            super().__init__()
+            generator = torch.Generator().manual_seed(0)
+            self.weight = torch.nn.Parameter(torch.randn(2, 64, generator=generator) / channels)
+
+        def forward(self, images):
+            return images.sum(1).flatten(1) @ self.weight.T
+
+    grey = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    energy = [
+        Audit(
+            AuditModel(Grey(channels)),
+            Samples.from_tensors(grey.expand(-1, channels, -1, -1), [0, 1, 0, 1], boxes=[(0, 0, 4, 4)] * 4),
+            device="cpu",
+        )
+        .saliency("gradient")
+        .energy_in_box
+        for channels in (1, 3)
+    ]
+    assert energy[0] == pytest.approx(energy[1])

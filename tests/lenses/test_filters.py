@@ -107,17 +107,20 @@ def test_orthogonal_filters_have_orthogonality_one_and_identical_ones_zero():
 @pytest.mark.parametrize("shape", [(1, 3, 3, 3), (1, 3, 7, 7), (1, 1, 5, 5)])
 def test_p_values_of_white_noise_are_uniform(shape):
     values = lens.roughness(noise(3000, *shape[1:], seed=7))
-    p = lens.p_smoother(values, lens.white_noise_roughness(shape, draws=5000))
+    p = lens.p_white_noise(values, lens.white_noise_roughness(shape, draws=5000))
     assert stats.kstest(p, "uniform").pvalue > 0.001
     assert 0.004 < float((p < 0.01).double().mean()) < 0.018
 
 
-def test_p_values_rise_with_roughness_and_are_never_zero():
+def test_p_values_are_smallest_for_the_smoothest_and_the_roughest_and_never_zero():
     null = lens.white_noise_roughness((1, 3, 3, 3), draws=999)
-    p = lens.p_smoother(torch.tensor([0.0, 0.5, 1.0, 2.0, float("nan")], dtype=torch.float64), null)
-    assert p[0] == 1 / 1000
-    assert p.diff().min() >= 0
-    assert p[-1] == 1
+    values = torch.tensor([0.0, 0.7, float(null.median()), 1.4, 2.0, float("nan")], dtype=torch.float64)
+    p = lens.p_white_noise(values, null)
+    assert p[0] == p[4] == 2 / 1000
+    assert p[0] < p[1] < p[2]
+    assert p[2] > p[3] > p[4]
+    assert p[2] == 1
+    assert p[5].isnan()
 
 
 def test_the_null_does_not_touch_the_global_generators():

@@ -115,3 +115,20 @@ def test_a_layer_that_does_not_do_is_refused_and_left_without_a_hook(tiny_net, l
     with pytest.raises(AuditError, match=message):
         grad_cam(AuditModel(net), IMAGES, TARGETS, layer=layer(net))
     assert not any(part._forward_hooks for part in net.modules())
+
+
+def test_a_layer_that_the_scores_do_not_depend_on_is_an_error(tiny_net):
+    class WithAnAuxiliaryHead(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.main, self.aside = tiny_net(), nn.Conv2d(3, 2, 1).double()
+
+        def forward(self, images):
+            self.aside(images)
+            return self.main(images)
+
+    with (
+        AuditModel(WithAnAuxiliaryHead()).borrow() as model,
+        pytest.raises(AuditError, match="do not depend on Grad-CAM's layer"),
+    ):
+        grad_cam(model, torch.rand(2, 3, 8, 8).double(), torch.tensor([0, 1]), layer=model.module.aside)

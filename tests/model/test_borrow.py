@@ -290,3 +290,17 @@ def test_an_exported_module_works_and_is_restored(tiny_net):
     torch.testing.assert_close(logits, AuditModel(net)(IMAGES))
     assert gradient.any()
     assert_untouched(exported, before)
+
+
+def test_hooks_that_the_work_inside_leaves_behind_are_taken_away():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 3))
+    kept = []
+    net[0].register_forward_hook(lambda *_: kept.append("own"))
+    with AuditModel(net).borrow() as model:
+        net[0].register_forward_hook(lambda *_: kept.append("left behind"))
+        net[2].register_forward_pre_hook(lambda *_: kept.append("left behind"))
+        net[2].register_full_backward_hook(lambda *_: kept.append("left behind"))
+        model(torch.rand(1, 3, 8, 8))
+    kept.clear()
+    net(torch.rand(1, 3, 8, 8, requires_grad=True)).sum().backward()
+    assert kept == ["own"]

@@ -91,3 +91,8 @@ def test_a_model_without_convolutions_is_refused():
         AuditModel(net).first_conv()
     with pytest.raises(AuditError, match=r"no layer that returns a feature map.*layer="):
         AuditModel(net).last_feature_layer(torch.rand(3, 2, 2))
+
+
+def test_features_with_as_many_channels_as_classes_are_still_features():
+    net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+    assert AuditModel(net).last_feature_layer(torch.rand(3, 8, 8)) == "1"

@@ -348,3 +348,41 @@ def test_every_sample_is_loaded_once_and_in_order():
     loaded = []
     assert [sample.id for sample in counted(loaded, 100)] == [str(position) for position in range(100)]
     assert sorted(loaded) == list(range(100))
+
+
+def named_voc(*objects):
+    parts = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x + 1}</xmin><ymin>1</ymin><xmax>{x + 2}</xmax><ymax>2</ymax>"
+        "</bndbox></object>"
+        for name, x in objects
+    )
+    return f"<annotation><filename>1.png</filename>{parts}</annotation>"
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """cat/1.png and dog/1.png: names repeat across class folders, as they often do."""
+    for name in ("cat", "dog"):
+        save(tmp_path / "images" / name / "1.png", np.zeros((4, 6, 3)))
+    return tmp_path
+
+
+def test_annotations_in_the_images_layout_go_to_the_images_of_their_path(twins):
+    for name, x in (("cat", 1), ("dog", 3)):
+        (twins / "boxes" / name).mkdir(parents=True)
+        (twins / "boxes" / name / "1.xml").write_text(named_voc(("thing", x)))
+    samples = Samples.from_folder(twins / "images", boxes=twins / "boxes")
+    assert [sample.boxes[0].x0 for sample in samples] == [1, 3]
+
+
+def test_an_annotation_that_could_be_of_several_images_is_an_error_not_a_guess(twins):
+    (twins / "1.xml").write_text(named_voc(("thing", 1)))
+    with pytest.raises(AuditError, match=r"does not say which image called 1\.png"):
+        Samples.from_folder(twins / "images", boxes=twins / "1.xml")[0]
+
+
+def test_where_the_annotation_knows_the_class_only_its_boxes_count(tmp_path):
+    save(tmp_path / "images" / "cat" / "1.png", np.zeros((4, 6, 3)))
+    (tmp_path / "1.xml").write_text(named_voc(("cat", 1), ("dog", 3)))
+    (sample,) = Samples.from_folder(tmp_path / "images", boxes=tmp_path / "1.xml")
+    assert [box.x0 for box in sample.boxes] == [1]
