@@ -72,9 +72,10 @@ def report_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the playwright package")
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:
-        pytest.skip("needs Chromium: there is no chromium on the PATH")
+        pytest.skip(f"needs Chromium or Chrome: there is no {' or '.join(names)} on the PATH")
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser

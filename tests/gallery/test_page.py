@@ -89,6 +89,17 @@ def test_a_failed_test_shows_its_message_metrics_and_pictures(open_page, url, ev
     assert f"{evil}" in page.locator(".exhibit").first.inner_text()
 
 
+def test_a_test_with_parameters_stands_beside_its_others(open_page, url, ids):
+    page = open_page(f"{url}#{next(name for name in ids if '100%' in name)}".replace("%", "%25"))
+    columns = page.locator(".side-by-side .side-column")
+    assert columns.count() == 4
+    assert columns.locator("h3 strong").all_inner_texts() == ["[100%]"]
+    assert columns.locator(".headline-metric").count() == 4
+    columns.nth(3).locator("a").click()
+    assert "ü ß" in page.locator("h1").inner_text()
+    unbroken(page)
+
+
 def test_the_outcome_filter_and_the_search_narrow_the_list(open_page, url):
     page = open_page(url)
     page.locator(".chip[data-outcome=failed]").click()

@@ -15,6 +15,7 @@ function testView(test, tests) {
       test.doc && element('p', { class: 'lead' }, test.doc),
       element('p', { class: 'facts' }, testFacts(test).join(' · '))),
     failureMessage(test.message, tone),
+    sideBySide(test, tests),
     !test.measurements.length && element('p', { class: 'facts unmeasured' }, 'This test recorded no measurement.'),
     test.measurements.map(measurementSection));
 }
