@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -21,22 +23,28 @@ class Clean(NamedTuple):
     classes: int
 
 
+@contextmanager
+def fitting(model: AuditModel, images: Tensor) -> Iterator[None]:
+    """Within, what torch says of images that the model does not take becomes an `AuditError` that names their shape."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
+        shape = "×".join(map(str, images.shape[1:]))
+        raise AuditError(
+            f"The model {model.name!r} does not take images of {shape}: {error}. Check size= and mode= of the samples."
+        ) from None
+
+
 def classify(model: AuditModel, borrowed: BorrowedModel, batch: Batch) -> Clean:
     """What the model says of a batch as it is.
 
     Raises:
         AuditError: a label is no class of the model, or there are more names than classes.
     """
-    try:
-        with torch.no_grad():
-            logits = borrowed(batch.images)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        if out_of_memory(error):
-            raise
-        shape = "×".join(map(str, batch.images.shape[1:]))
-        raise AuditError(
-            f"The model {model.name!r} does not take images of {shape}: {error}. Check size= and mode= of the samples."
-        ) from None
+    with fitting(model, batch.images), torch.no_grad():
+        logits = borrowed(batch.images)
     classes = logits.shape[1]
     for sample in batch.samples:
         if not 0 <= sample.label < classes:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pytest_cnnaudit.audits import pictures
-from pytest_cnnaudit.audits.classify import Clean, classify
+from pytest_cnnaudit.audits.classify import Clean, classify, fitting
 from pytest_cnnaudit.audits.grids import confident_grids
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
@@ -123,14 +123,12 @@ def _explainer(
     function = _METHODS[method] if isinstance(method, str) else method
     described = {"method": method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)}
     settings = dict(options)
-    if function is grad_cam:
-        layer = layer or last_feature_layer(borrowed, samples[0].image[None].to(engine.device))
-        settings["layer"] = model.layer(layer)
-    elif layer is not None and isinstance(method, str):
+    if function is grad_cam and layer is None:
+        layer = _last_layer(model, borrowed, samples[0].image[None].to(engine.device))
+    elif function is not grad_cam and layer is not None and isinstance(method, str):
         raise AuditError(f"layer={layer!r} was given, but the method {method!r} looks at the pixels.")
-    elif layer is not None:
-        settings["layer"] = model.layer(layer)
     if layer is not None:
+        settings["layer"] = model.layer(layer)
         described["layer"] = layer
 
     def explain(images: Tensor, targets: Tensor) -> Tensor:
@@ -146,6 +144,11 @@ def _explainer(
             ) from None
 
     return explain, described
+
+
+def _last_layer(model: AuditModel, borrowed: BorrowedModel, image: Tensor) -> str:
+    with fitting(model, image):
+        return last_feature_layer(borrowed, image)
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,3 +262,11 @@ def test_the_gradient_of_a_grey_image_is_scored_by_its_size_as_in_colour():
         for channels in (1, 3)
     ]
     assert energy[0] == pytest.approx(energy[1])
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "gradient"])
+def test_images_that_the_model_does_not_take_are_named_by_their_shape(method):
+    samples = Samples.from_tensors(torch.rand(2, 1, 8, 8), [0, 1], boxes=[(0, 0, 4, 4)] * 2)
+    model = AuditModel(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 2)))
+    with pytest.raises(AuditError, match=r"does not take images of 1×8×8: .*expected input"):
+        Audit(model, samples, device="cpu").saliency(method)
