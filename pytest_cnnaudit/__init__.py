@@ -4,7 +4,6 @@ The names below are imported when they are first used: loading the pytest plugin
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,13 +13,18 @@ if TYPE_CHECKING:
     from pytest_cnnaudit.results import Metric as Metric
     from pytest_cnnaudit.samples import Samples as Samples
 
-__version__ = version("pytest-cnnaudit")
+    __version__: str
+
 __all__ = ["Audit", "AuditError", "AuditModel", "Metric", "Samples", "__version__"]
 
 _HOME = {"Audit": "audit", "AuditError": "errors", "AuditModel": "model", "Metric": "results", "Samples": "samples"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # a reading of files that only this answer needs
+
+        return version("pytest-cnnaudit")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
