@@ -142,11 +142,9 @@ class Audit:
         target: int | None = None,
         **options: Any,
     ) -> AttackMeasurement:
-        """Accuracy under attack within `eps`; see `measure_robustness`. Further keywords go to the attack.
+        """Accuracy under attack within `eps`; see `measure_robustness`. Further keywords go to the attack::
 
-        >>> measurement = audit.attack(norm="linf", eps=4 / 255, attack="pgd", steps=20)  # doctest: +SKIP
-        >>> measurement.robust_accuracy                                                   # doctest: +SKIP
-        robust accuracy 0.31 (95% CI 0.27 to 0.35, 158 of 512)
+        audit.attack(norm="linf", eps=4 / 255, attack="pgd", steps=20).robust_accuracy
         """
         return self._keep(self._attack(None, norm, eps, attack, targeted, target, options))
 
