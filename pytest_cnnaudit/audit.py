@@ -142,9 +142,9 @@ class Audit:
         target: int | None = None,
         **options: Any,
     ) -> AttackMeasurement:
-        """Accuracy under attack within `eps`; see `measure_robustness`. Further keywords go to the attack::
+        """Accuracy under attack within `eps`; see `measure_robustness`.
 
-        audit.attack(norm="linf", eps=4 / 255, attack="pgd", steps=20).robust_accuracy
+        Further keywords go to the attack, as in ``audit.attack("linf", 4 / 255, attack="pgd", steps=20)``.
         """
         return self._keep(self._attack(None, norm, eps, attack, targeted, target, options))
 
