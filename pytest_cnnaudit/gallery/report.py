@@ -15,7 +15,8 @@ SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
 _OURS = ("index.html", "report.json", "records.jsonl", "images", "assets", "data")
 _WITHOUT_APPEAL = ("failed", "error", "crashed")
-_WRITING = 0.05  # the share of the run's time that rewriting the report may take
+_WRITING = 0.05  # the share of the run's time that rewriting the report may take,
+_ALLOWANCE = 1.0  # and the seconds that it may take besides, so that a small report is never behind
 
 
 class ReportFolderError(Exception):
@@ -42,7 +43,7 @@ class Report:
 
     A record is one finished test (the README lists the fields of `report.json`). Each is appended to
     `records.jsonl` at once. `report.json` and the page's copy of it are rewritten then too, unless rewriting has taken
-    more than a twentieth of the run's time so far: then with a later record, and at the end.
+    more than a second and a twentieth of the run's time so far: then with a later record, and at the end.
 
     Args:
         folder: made if it is not there; an earlier report in it is replaced.
@@ -74,7 +75,7 @@ class Report:
         if before.get("outcome") in _WITHOUT_APPEAL and record["outcome"] == "passed":  # a subtest has failed already
             record = {**record, "outcome": before["outcome"], "message": before["message"]}
         self._records[record["id"]] = {**before, **record}
-        if self._spent <= _WRITING * (time.monotonic() - self._began):
+        if self._spent <= _ALLOWANCE + _WRITING * (time.monotonic() - self._began):
             self._write()
 
     def note(self, text: str) -> None:

@@ -1,7 +1,6 @@
 """The report's page in a real browser, opened from disk."""
 
 import json
-import time
 
 import pytest
 
@@ -174,7 +173,6 @@ def made(tmp_path):
             "versions": {"python": "3"},
         }
         report = Report(tmp_path / "made", run)
-        time.sleep(0.2)  # records that come at once are written together
         for number, outcome in enumerate(outcomes):
             measured = {"doc": "", "duration": 1.0, "model": None, "samples": None, "measurements": []}
             report.add({"id": f"test_a.py::test_{number}", "outcome": outcome, "message": "why", **measured})
