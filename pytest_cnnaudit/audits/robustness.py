@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from pytest_cnnaudit.audits.classify import classify
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
-from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Picture, Row, figure
+from pytest_cnnaudit.results import Cost, Exhibit, Measurement, Metric, Picture, Row, figure
 from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.statistics import is_decided, share
 
@@ -190,18 +190,14 @@ class _Step:
         """The samples fooled with most confidence, and those that hold with least."""
         fooled, held = found["broken_by"] >= 0, found["robust"]
         confidence = found["adversarial_confidence"]
-        kept = {}
-        for name, shown, rank, k in (
-            ("fooled", fooled, -confidence, _SHOWN),
-            ("robust", held, confidence, _SHOWN // 4),
-        ):
-            best = sorted(np.flatnonzero(shown), key=lambda each: (rank[each], each))[:k]
-            rows = [
-                (float(rank[i]), int(batch.positions[i]), self._row(batch, found, adversarial, int(i), name))
-                for i in best
-            ]
-            kept[name] = Kept(k, tuple(rows))
-        return kept
+
+        def draw(status: str) -> Callable[[int], Row]:
+            return lambda i: self._row(batch, found, adversarial, i, status)
+
+        return {
+            "fooled": Kept.lowest(_SHOWN, fooled, -confidence, batch.positions, draw("fooled")),
+            "robust": Kept.lowest(_SHOWN // 4, held, confidence, batch.positions, draw("robust")),
+        }
 
     def _row(self, batch: Batch, found: Part, adversarial: Tensor, i: int, status: str) -> Row:
         sample, attacked = batch.samples[i], adversarial[i]
@@ -232,7 +228,7 @@ def _measurement(
     samples: Samples,
     found: Part,
     *,
-    cost: Any,
+    cost: Cost,
     names: tuple[str, ...],
     norm: Norm,
     eps: float,
@@ -321,9 +317,7 @@ def _exhibits(found: Part) -> tuple[Exhibit, ...]:
         "robust": ("Held out", "Still classified correctly after every attack, the least certain first."),
     }
     return tuple(
-        Exhibit(*texts[name], rows=tuple(row for _, _, row in kept.rows), columns=_COLUMNS)
-        for name, kept in found.kept.items()
-        if kept.rows
+        Exhibit(*texts[name], rows=kept.shown, columns=_COLUMNS) for name, kept in found.kept.items() if kept.rows
     )
 
 

@@ -207,15 +207,15 @@ class _Step:
 
     def _rows(self, batch: Batch, found: Part, maps: Tensor, regions: Tensor, targets: Tensor) -> dict[str, Kept]:
         """The samples with the least energy on the object, and those with the most."""
-        kept = {}
-        for name, rank, k in (("worst", found["energy"], _SHOWN), ("best", -found["energy"], _SHOWN // 3)):
-            first = sorted(np.flatnonzero(found["scored"]), key=lambda each: (rank[each], each))[:k]
-            rows = [
-                (float(rank[i]), int(batch.positions[i]), self._row(batch, found, maps, regions, targets, int(i)))
-                for i in first
-            ]
-            kept[name] = Kept(k, tuple(rows))
-        return kept
+
+        def draw(i: int) -> Row:
+            return self._row(batch, found, maps, regions, targets, i)
+
+        scored, energy = found["scored"], found["energy"]
+        return {
+            "worst": Kept.lowest(_SHOWN, scored, energy, batch.positions, draw),
+            "best": Kept.lowest(_SHOWN // 3, scored, -energy, batch.positions, draw),
+        }
 
     def _row(self, batch: Batch, found: Part, maps: Tensor, regions: Tensor, targets: Tensor, i: int) -> Row:
         sample, name = batch.samples[i], self.model.class_name(int(targets[i]))
@@ -320,6 +320,5 @@ def _exhibits(found: Part) -> tuple[Exhibit, ...]:
         "best": ("Most on the object", "For comparison, the largest first."),
     }
     return tuple(
-        Exhibit(*texts[name], rows=tuple(row for _, _, row in kept.rows), columns=("image", "map", "overlay"))
-        for name, kept in found.kept.items()
+        Exhibit(*texts[name], rows=kept.shown, columns=("image", "map", "overlay")) for name, kept in found.kept.items()
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,24 @@ class Kept:
 
     k: int
     rows: tuple[tuple[float, int, Row], ...] = ()
+
+    @classmethod
+    def lowest(
+        cls,
+        k: int,
+        among: NDArray[np.bool_],
+        rank: NDArray[np.floating],
+        positions: NDArray[np.int64],
+        draw: Callable[[int], Row],
+    ) -> Kept:
+        """Of a batch, those `among` with the lowest rank; only the rows that are kept are drawn."""
+        first = sorted(map(int, np.flatnonzero(among)), key=lambda each: (rank[each], each))[:k]
+        return cls(k, tuple((float(rank[each]), int(positions[each]), draw(each)) for each in first))
+
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The rows, the lowest rank first."""
+        return tuple(row for _, _, row in self.rows)
 
     def merge(self, other: Kept) -> Kept:
         """The lowest `k` of both."""
