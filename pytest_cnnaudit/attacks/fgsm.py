@@ -35,6 +35,6 @@ def fgsm(
     Returns:
         Images N×C×H×W in [0, 1] within `eps` of the given ones, fooling or not.
     """
-    check_norm(norm)
-    _, gradient = input_gradient(model, images, lambda logits: ascent(logits, labels, targeted=targeted))
+    check_norm(norm, ("linf", "l2"), "FGSM")
+    _, _, gradient = input_gradient(model, images, lambda logits: ascent(logits, labels, targeted=targeted))
     return (images + eps * steepest(gradient, norm)).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""What an attack wants: another class than the label, or one class in particular."""
+"""What an attack wants: another class than the label, or one class in particular; and how far it is from it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from pytest_cnnaudit.errors import AuditError
 
 def reached(logits: Tensor, labels: Tensor, *, targeted: bool) -> Tensor:
     """Whether each sample is where the attack wants it, N bool. `labels` are the targets where `targeted`."""
@@ -22,17 +23,67 @@ def ascent(logits: Tensor, labels: Tensor, *, targeted: bool) -> Tensor:
     attack that normalises its steps takes the same ones. But σ(m) vanishes where a model is sure of itself, and with it
     the cross-entropy's gradient in floating point; ∇m does not, so scaling the logits hides nothing.
     """
-    chosen = one_hot(labels, logits.shape[1]).bool()
-    odds = logits.masked_fill(chosen, -torch.inf).logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]
+    odds = others(logits, labels).logsumexp(1) - of(logits, labels)
     return -odds if targeted else odds
 
 
+def margin(logits: Tensor, labels: Tensor, *, targeted: bool = False) -> Tensor:
+    """max_{k≠y} z_k − z_y, or minus that where `targeted`: above 0 exactly where the attack has what it wants."""
+    gap = others(logits, labels).amax(1) - of(logits, labels)
+    return -gap if targeted else gap
+
+
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
+    """Difference of logits ratio, −(z_y − max_{k≠y} z_k) / (z_π1 − z_π3): the same for logits shifted or scaled.
+
+    Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+    attacks", equation 6; π sorts the logits downwards.
+    """
+    _needs(logits, 3, "the DLR loss")
+    top = logits.topk(3, dim=1).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """−(z_y − z_t) / (z_π1 − (z_π3 + z_π4) / 2) (Croce & Hein 2020, equation 7)."""
+    _needs(logits, 4, "the targeted DLR loss")
+    top = logits.topk(4, dim=1).values
+    return (of(logits, targets) - of(logits, labels)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+def others(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits with −∞ at the label, N×K."""
+    return logits.masked_fill(one_hot(labels, logits.shape[1]).bool(), -torch.inf)
+
+
+def of(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logit of each sample's label, N."""
+    return logits.gather(1, labels[:, None])[:, 0]
+
+
 def input_gradient(
-    model: Callable[[Tensor], Tensor], images: Tensor, objective: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Logits, and the gradient of the summed `objective(logits)` for the images alone: never for the weights."""
+    model: Callable[[Tensor], Tensor],
+    images: Tensor,
+    objective: Callable[[Tensor], Tensor],
+    *,
+    enough: Callable[[Tensor], Tensor] = lambda logits: torch.zeros(len(logits), dtype=torch.bool),
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits N×K, `objective(logits)` N, and the gradient of its sum for the images alone: never for the weights.
+
+    Where `enough(logits)` (N bool) holds for every sample, the backward pass is saved and the gradient is zero.
+    """
     images = images.clone() if images.is_inference() else images.detach()
     images.requires_grad_()
     logits = model(images)
-    (gradient,) = torch.autograd.grad(objective(logits).sum(), images)
-    return logits.detach(), gradient
+    values = objective(logits)
+    if enough(logits.detach()).all():
+        return logits.detach(), values.detach(), torch.zeros_like(images)
+    (gradient,) = torch.autograd.grad(values.sum(), images)
+    return logits.detach(), values.detach(), gradient
+
+
+def _needs(logits: Tensor, classes: int, what: str) -> None:
+    if logits.shape[1] < classes:
+        raise AuditError(
+            f"{what[0].upper()}{what[1:]} needs {classes} classes, but the model has {logits.shape[1]}; use 'apgd-ce'."
+        )

@@ -1,6 +1,6 @@
 """The geometry of the norm balls: lengths, projections, steepest steps, random points.
 
-Every function takes differences N×C×H×W and works on each sample by itself.
+Every function takes differences N×C×H×W and works on each sample by itself. `eps` may be one radius, or N of them.
 """
 
 from __future__ import annotations
@@ -13,53 +13,84 @@ from torch import Tensor
 
 from pytest_cnnaudit.errors import AuditError
 
-Norm = Literal["linf", "l2"]
+Norm = Literal["linf", "l2", "l1", "l0"]
 
 _TINY = 1e-30  # keeps zero divided by zero a zero
 
 
-def check_norm(norm: str) -> None:
-    """Raise an `AuditError` for a norm that is not offered."""
-    if norm not in get_args(Norm):
-        raise AuditError(f"There is no norm {norm!r}; use one of {', '.join(map(repr, get_args(Norm)))}.")
+def check_norm(norm: str, offered: tuple[str, ...] = get_args(Norm), by: str = "") -> None:
+    """Raise an `AuditError` for a norm that there is not, or that is not `offered` `by` an attack."""
+    if norm not in offered:
+        where = f"{by} has" if by and norm in get_args(Norm) else "There is"
+        raise AuditError(f"{where} no norm {norm!r}; use one of {', '.join(map(repr, offered))}.")
 
 
 def length(difference: Tensor, norm: Norm) -> Tensor:
-    """‖δ‖ of each sample, N."""
+    """‖δ‖ of each sample, N; for L0 the number of values (pixels × channels) that are not zero."""
     flat = difference.flatten(1)
-    return flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1)
-
-
-def project(difference: Tensor, norm: Norm, eps: float) -> Tensor:
-    """The nearest difference with ‖δ‖ ≤ eps."""
+    if norm == "l0":
+        return (flat != 0).sum(1).to(flat.dtype)
     if norm == "linf":
-        return difference.clamp(-eps, eps)
-    return difference * (eps / _spread(length(difference, norm).clamp(min=_TINY))).clamp(max=1)
+        return flat.abs().amax(1)
+    return flat.norm(p=2 if norm == "l2" else 1, dim=1)
+
+
+def project(difference: Tensor, norm: Norm, eps: float | Tensor) -> Tensor:
+    """The nearest difference (in L2) with ‖δ‖ ≤ eps."""
+    radius = torch.as_tensor(eps, dtype=difference.dtype, device=difference.device).expand(len(difference))
+    if norm == "linf":
+        return torch.maximum(torch.minimum(difference, spread(radius)), -spread(radius))
+    if norm == "l2":
+        return difference * spread((radius / length(difference, norm).clamp(min=_TINY)).clamp(max=1))
+    if norm == "l1":
+        return _soft_threshold(difference, _l1_threshold(difference.flatten(1).abs(), radius))
+    return _largest(difference, radius)
+
+
+def project_in_box(images: Tensor, difference: Tensor, eps: float | Tensor) -> Tensor:
+    """The nearest difference with ‖δ‖₁ ≤ eps and images + δ in [0, 1].
+
+    Croce & Hein 2021, "Mind the box: l1-APGD for sparse adversarial attacks on image classifiers", proposition 2.1: it
+    is soft-thresholding, clipped to the box; the threshold solves a piecewise linear equation. (For L∞ clipping one
+    after the other is exact already; for L2 and L0 it is what attacks do.)
+    """
+    flat = difference.flatten(1).abs()
+    room = torch.where(difference > 0, 1 - images, images).flatten(1)
+    radius = torch.as_tensor(eps, dtype=flat.dtype, device=flat.device).expand(len(flat))
+    return _soft_threshold(difference, _l1_threshold(flat, radius, room)).add(images).clamp(0, 1).sub(images)
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
-    """The step with ‖s‖ = 1 that increases a linear function the most: sign(g), or g / ‖g‖₂."""
+    """The step with ‖s‖ = 1 that increases a linear function the most: sign(g), g / ‖g‖₂, or one coordinate in L1."""
     if norm == "linf":
         return gradient.sign()
-    largest = _spread(length(gradient, "linf").clamp(min=_TINY))
+    if norm == "l1":
+        flat = gradient.flatten(1)
+        most = flat.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(flat).scatter(1, most, flat.gather(1, most).sign()).view_as(gradient)
+    largest = spread(length(gradient, "linf").clamp(min=_TINY))
     scaled = gradient / largest  # first: squares of small numbers are 0 in floating point
-    return scaled / _spread(length(scaled, norm).clamp(min=_TINY))
+    return scaled / spread(length(scaled, "l2").clamp(min=_TINY))
 
 
 def uniform(like: Tensor, norm: Norm, eps: float, seeds: Tensor) -> Tensor:
     """A point drawn uniformly from the ball of radius `eps`, for each sample by its own seed.
 
     The draw happens on the CPU, so that a sample gets the same point on every device and in every batch. For L2: a
-    normal vector gives the direction, and U^(1/d) · eps the radius.
+    normal vector gives the direction, and U^(1/d) · eps the radius; for L1, exponential magnitudes with random signs.
     """
 
     def draw(generator: torch.Generator) -> Tensor:
         if norm == "linf":
             return (2 * torch.rand(like.shape[1:], generator=generator) - 1) * eps
-        direction = torch.randn(like.shape[1:], generator=generator)
+        if norm == "l1":
+            uniforms = torch.rand(like.shape[1:], generator=generator)
+            signs = torch.randint(2, like.shape[1:], generator=generator) * 2 - 1
+            direction = signs * -(1 - uniforms).log()
+        else:
+            direction = torch.randn(like.shape[1:], generator=generator)
         radius = eps * torch.rand((), generator=generator) ** (1 / direction.numel())
-        point: Tensor = direction / direction.norm() * radius
-        return point
+        return direction / length(direction[None], norm) * radius
 
     return each_by_its_seed(draw, seeds).to(like)
 
@@ -69,5 +100,39 @@ def each_by_its_seed(draw: Callable[[torch.Generator], Tensor], seeds: Tensor) -
     return torch.stack([draw(torch.Generator().manual_seed(int(seed))) for seed in seeds])
 
 
-def _spread(values: Tensor) -> Tensor:
+def spread(values: Tensor) -> Tensor:
+    """N values as N×1×1×1, to go with images."""
     return values[:, None, None, None]
+
+
+def _soft_threshold(difference: Tensor, threshold: Tensor) -> Tensor:
+    return difference.sign() * (difference.abs() - spread(threshold)).clamp(min=0)
+
+
+def _l1_threshold(magnitude: Tensor, radius: Tensor, room: Tensor | None = None) -> Tensor:
+    """λ ≥ 0 with Σ min(max(|δᵢ| − λ, 0), roomᵢ) = radius, or 0 where the sum is not larger even so. N×d and N to N.
+
+    The sum is piecewise linear in λ: its slope grows by one at each |δᵢ| from above, and falls by one at |δᵢ| − roomᵢ.
+    """
+    bends, slopes = magnitude, torch.ones_like(magnitude)
+    if room is not None:
+        saturated = magnitude - room
+        bends, slopes = torch.cat([bends, saturated], 1), torch.cat([slopes, -slopes], 1)
+    bends, order = bends.clamp(min=0).sort(dim=1, descending=True)
+    slope = slopes.gather(1, order).cumsum(1)
+    zero = torch.zeros_like(bends[:, :1])
+    total = (slope * (bends - torch.cat([bends[:, 1:], zero], 1))).cumsum(1)  # the sum at λ = the next bend
+    over = total > radius[:, None]
+    first = over.int().argmax(1, keepdim=True)
+    after = torch.cat([bends[:, 1:], zero], 1).gather(1, first)
+    excess = total.gather(1, first) - radius[:, None]
+    threshold = after + excess / slope.gather(1, first).clamp(min=1)
+    return torch.where(over.any(1), threshold[:, 0], 0)
+
+
+def _largest(difference: Tensor, count: Tensor) -> Tensor:
+    """The `count` values of largest magnitude, the rest zero; of equal ones the first."""
+    flat = difference.flatten(1)
+    order = flat.abs().argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))
+    return flat.where(rank < count.floor()[:, None], 0).view_as(difference)

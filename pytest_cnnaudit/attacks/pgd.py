@@ -7,11 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pytest_cnnaudit.attacks.goal import ascent, reached
-from pytest_cnnaudit.attacks.norms import Norm, check_norm, project, steepest, uniform
+from pytest_cnnaudit.attacks.flow import State, flow
+from pytest_cnnaudit.attacks.goal import ascent, input_gradient, reached
+from pytest_cnnaudit.attacks.norms import Norm, check_norm, project, spread, steepest, uniform
 from pytest_cnnaudit.errors import AuditError
 
-_STRIDE = 1_000_003  # between the seeds of two restarts of a sample
+STRIDE = 1_000_003
+"""Between the seeds of two restarts of a sample."""
 
 
 def pgd(
@@ -27,6 +29,7 @@ def pgd(
     restarts: int = 1,
     targeted: bool = False,
     seeds: Tensor | None = None,
+    at_once: int | None = None,
 ) -> Tensor:
     """X ← Π(x + a · steepest(∇ₓ loss)), `steps` times, from a random point of the ball.
 
@@ -48,45 +51,52 @@ def pgd(
         targeted: move towards `labels` instead of away.
         seeds: N integers, the random start of each sample; 0, 1, 2, … where None. A sample's result depends on
             its own seed alone, never on its batch.
+        at_once: samples in a pass of the model; all where None.
 
     Returns:
         Images N×C×H×W in [0, 1] within `eps` of the given ones, fooling or not.
     """
-    check_norm(norm)
+    check_norm(norm, ("linf", "l2"), "PGD")
     if steps < 1 or restarts < 1:
         raise AuditError(f"pgd was given steps={steps} and restarts={restarts}; both must be at least 1.")
     if restarts > 1 and not random_start:
         raise AuditError(f"pgd was given restarts={restarts} without random_start: every restart would be the same.")
-    step_size = 2.5 * eps / steps if step_size is None else step_size
+    size = 2.5 * eps / steps if step_size is None else step_size
     seeds = torch.arange(len(images)) if seeds is None else seeds.cpu()
+    total = restarts * (steps + 1) - 1
 
-    result = images.clone()
-    standing = torch.arange(len(images), device=images.device)
-    for restart in range(restarts):
-        if restart:
-            with torch.no_grad():
-                fooled = reached(model(result[standing]), labels[standing], targeted=targeted)
-            standing = standing[~fooled]
-        if not len(standing):
-            break
-        clean, wanted = images[standing], labels[standing]
-        x = clean
-        if random_start:
-            x = (clean + uniform(clean, norm, eps, seeds[standing.cpu()] + restart * _STRIDE)).clamp(0, 1)
-        for _ in range(steps):
-            x = x.detach().requires_grad_()
-            logits = model(x)
-            fooled = reached(logits, wanted, targeted=targeted)
-            if fooled.any():
-                result[standing[fooled]] = x.detach()[fooled]
-                if fooled.all():
-                    standing = standing[~fooled]
-                    break
-            (gradient,) = torch.autograd.grad(ascent(logits, wanted, targeted=targeted).sum(), x)
-            left = ~fooled
-            standing, clean, wanted = standing[left], clean[left], wanted[left]
-            x = x.detach()[left] + step_size * steepest(gradient[left], norm)
-            x = (clean + project(x - clean, norm, eps)).clamp(0, 1)
-        else:
-            result[standing] = x
-    return result
+    def begin(clean: Tensor, seed: Tensor) -> Tensor:
+        return (clean + uniform(clean, norm, eps, seed)).clamp(0, 1) if random_start else clean
+
+    def start(index: Tensor) -> State:
+        here = index.to(images.device)
+        clean, seed = images[here], seeds[index]
+        return {
+            "clean": clean,
+            "label": labels[here],
+            "seed": seed.to(images.device),
+            "taken": torch.zeros_like(here),
+            "result": begin(clean, seed),
+            "fooled": torch.zeros_like(here, dtype=torch.bool),
+        }
+
+    def step(state: State) -> tuple[State, Tensor]:
+        clean, label, seed, x, taken = (state[name] for name in ("clean", "label", "seed", "result", "taken"))
+
+        def done(logits: Tensor) -> Tensor:
+            return reached(logits, label, targeted=targeted)
+
+        logits, _, gradient = input_gradient(
+            model, x, lambda logits: ascent(logits, label, targeted=targeted), enough=done
+        )
+        fooled = done(logits)
+        moved = (clean + project(x + size * steepest(gradient, norm) - clean, norm, eps)).clamp(0, 1)
+        # A restart begins where the last iterate of the one before has been seen not to fool.
+        over = (taken % (steps + 1) == steps).nonzero()[:, 0]
+        if len(over):
+            moved[over] = begin(clean[over], seed[over].cpu() + (taken[over].cpu() + 1) // (steps + 1) * STRIDE)
+        taken = taken + ~fooled
+        x = x.where(spread(fooled), moved)
+        return state | {"result": x, "fooled": fooled, "taken": taken}, fooled | (taken == total)
+
+    return flow(len(images), start, step, at_once=at_once)[0]

@@ -39,7 +39,7 @@ def test_the_objective_does_not_vanish_where_the_model_is_sure():
 def test_the_gradient_is_for_the_images_and_never_for_the_weights():
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     images = torch.rand(2, 1, 2, 2)
-    logits, gradient = input_gradient(net, images, lambda logits: logits[:, 1])
+    logits, values, gradient = input_gradient(net, images, lambda logits: logits[:, 1])
     torch.testing.assert_close(gradient.flatten(1), net[1].weight[1].detach().expand(2, -1))
     torch.testing.assert_close(logits, net(images).detach())
     assert all(weight.grad is None for weight in net.parameters())
@@ -53,5 +53,5 @@ def test_images_made_without_gradients_can_be_attacked(caller, tiny_net):
     with caller():
         images = torch.rand(2, 3, 8, 8).double()
         with AuditModel(net).borrow() as model:
-            _, gradient = input_gradient(model, images, lambda logits: logits[:, 0])
+            _, _, gradient = input_gradient(model, images, lambda logits: logits[:, 0])
     assert gradient.abs().sum() > 0
