@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 from pytest_cnnaudit.attacks.cascade import AttackChoice
 from pytest_cnnaudit.attacks.norms import Norm
 from pytest_cnnaudit.audits.filters import FEWEST_KERNELS, FilterMeasurement, measure_filters
+from pytest_cnnaudit.audits.masking import MaskingMeasurement, check_no_masking, measure_masking
 from pytest_cnnaudit.audits.robustness import AttackMeasurement, measure_robustness
 from pytest_cnnaudit.audits.saliency import SCORES, Method, SaliencyMeasurement, Score, measure_saliency
 from pytest_cnnaudit.engine import Engine, resolve_device
@@ -282,6 +283,24 @@ class Audit:
             )
         )
         require(getattr(found, metric), ">=", min_score)
+        return found
+
+    # Gradient masking --------------------------------------------------------------------------------------------
+
+    def gradient_masking(self, norm: Norm = "linf", eps: float = 8 / 255, **options: Any) -> MaskingMeasurement:
+        """The signs that robustness within `eps` is only apparent, each by a check; see `measure_masking`."""
+        return self._keep(measure_masking(self.model, self.samples, self._engine, norm=norm, eps=eps, **options))
+
+    def assert_no_gradient_masking(
+        self, norm: Norm = "linf", eps: float = 8 / 255, **options: Any
+    ) -> MaskingMeasurement:
+        """No check of the list raises the suspicion that attacks find less than there is; see `measure_masking`.
+
+        Raises:
+            AssertionError: checks fail; each is named, with what it means and what to do.
+        """
+        found = self.gradient_masking(norm, eps, **options)
+        check_no_masking(found)
         return found
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_cnnaudit.audit import Audit
-    from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Picture
+    from pytest_cnnaudit.results import Bars, Chart, Exhibit, Line, Mark, Measurement, Metric, Picture, Table
 
 Save = Callable[["Picture"], str]
 """Stores a picture and returns its path relative to the report."""
@@ -59,7 +59,15 @@ def _metric(metric: Metric) -> dict[str, Any]:
     }
 
 
-def _exhibit(exhibit: Exhibit, save: Save) -> dict[str, Any]:
+def _exhibit(exhibit: Exhibit | Chart | Table, save: Save) -> dict[str, Any]:
+    from pytest_cnnaudit.results import Chart, Table
+
+    if isinstance(exhibit, Chart):
+        return _chart(exhibit)
+    return _table(exhibit) if isinstance(exhibit, Table) else _pictures(exhibit, save)
+
+
+def _pictures(exhibit: Exhibit, save: Save) -> dict[str, Any]:
     return {
         "kind": exhibit.kind,
         "title": exhibit.title,
@@ -74,6 +82,55 @@ def _exhibit(exhibit: Exhibit, save: Save) -> dict[str, Any]:
             }
             for row in exhibit.rows
         ],
+    }
+
+
+def _chart(chart: Chart) -> dict[str, Any]:
+    return {
+        "kind": "chart",
+        "title": chart.title,
+        "text": chart.text,
+        "x": chart.x,
+        "y": chart.y,
+        "series": [_series(series) for series in chart.series],
+        "x_marks": _marks(chart.x_marks),
+        "y_marks": _marks(chart.y_marks),
+        "log_x": chart.log_x,
+        "y_range": None if chart.y_range is None else _numbers(chart.y_range),
+    }
+
+
+def _series(series: Line | Bars) -> dict[str, Any]:
+    from pytest_cnnaudit.results import Bars
+
+    if isinstance(series, Bars):
+        return {
+            "kind": "bars",
+            "name": series.name,
+            "edges": _numbers(series.edges),
+            "counts": _numbers(series.counts),
+        }
+    return {
+        "kind": "line",
+        "name": series.name,
+        "x": _numbers(series.x),
+        "y": _numbers(series.y),
+        "low": None if series.low is None else _numbers(series.low),
+        "high": None if series.high is None else _numbers(series.high),
+    }
+
+
+def _marks(marks: Iterable[Mark]) -> list[dict[str, Any]]:
+    return [{"at": _number(mark.at), "label": mark.label} for mark in marks]
+
+
+def _table(table: Table) -> dict[str, Any]:
+    return {
+        "kind": "table",
+        "title": table.title,
+        "text": table.text,
+        "columns": list(table.columns),
+        "rows": [{"cells": list(row.cells), "status": row.status} for row in table.rows],
     }
 
 
@@ -92,6 +149,10 @@ def _picture(picture: Picture, save: Save) -> Mapping[str, Any]:
 def _number(value: float) -> float | None:
     """JSON has no NaN."""
     return float(value) if math.isfinite(value) else None
+
+
+def _numbers(values: Iterable[float]) -> list[float | None]:
+    return [_number(value) for value in values]
 
 
 def headline(record: dict[str, Any]) -> str:

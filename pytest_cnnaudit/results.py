@@ -1,11 +1,11 @@
-"""What an audit gives back: plain, frozen results, each a number or a picture that explains itself."""
+"""What an audit gives back: plain, frozen results, each a number, picture, chart or table that explains itself."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -254,6 +254,109 @@ class Exhibit:
     columns: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """Points joined by a line, with a confidence band from `low` to `high` where there is one.
+
+    NaN leaves a gap. The name may be empty where the line is alone: the y axis says what it is.
+    """
+
+    name: str
+    x: Sequence[float] | NDArray[Any]
+    y: Sequence[float] | NDArray[Any]
+    low: Sequence[float] | NDArray[Any] | None = None
+    high: Sequence[float] | NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = [len(values) for values in (self.x, self.y, self.low, self.high) if values is not None]
+        if len(set(lengths)) != 1 or (self.low is None) != (self.high is None):
+            raise ValueError(
+                f"line {self.name!r} has {' and '.join(map(str, lengths))} values: give as many y as x, and both low "
+                f"and high or neither"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bars:
+    """A histogram: `counts` between consecutive `edges`, one more of these, ascending.
+
+    An infinite last edge makes its bin open-ended: it is drawn at the end, apart from the others.
+    """
+
+    name: str
+    edges: Sequence[float] | NDArray[Any]
+    counts: Sequence[float] | NDArray[Any]
+
+    def __post_init__(self) -> None:
+        if len(self.edges) != len(self.counts) + 1:
+            raise ValueError(
+                f"bars {self.name!r} have {len(self.edges)} edges and {len(self.counts)} counts: give one edge more "
+                f"than counts"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place on an axis that has a name: a threshold, a median, an eps."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chart:
+    """Lines or bars over one pair of axes.
+
+    Attributes:
+        title: a heading. Charts of one title on several models are drawn over one another where both are lines.
+        text: one sentence that says how to read it.
+        x: the axis's name with its unit, for example ``"eps (1/255)"``.
+        y: the same of the other axis.
+        series: what is drawn.
+        x_marks: named places on the x axis, drawn as vertical lines.
+        y_marks: named places on the y axis, drawn as horizontal lines.
+        log_x: on a logarithmic x axis; what lies at or below zero is then only in the table of the numbers.
+        y_range: what the y axis shows at least, for example ``(0, 1)`` for a share; by default it follows the data.
+    """
+
+    title: str
+    text: str
+    x: str
+    y: str
+    series: tuple[Line | Bars, ...]
+    _: KW_ONLY
+    x_marks: tuple[Mark, ...] = ()
+    y_marks: tuple[Mark, ...] = ()
+    log_x: bool = False
+    y_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """Cells of a table, and a verdict on them: ``"passed"``, ``"failed"``, ``"note"`` or none."""
+
+    cells: tuple[str, ...]
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """Rows of text under named columns; the first column names the row. Statuses get a column of their own."""
+
+    title: str
+    text: str
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ValueError(
+                    f"a row of table {self.title!r} has {len(row.cells)} cells for {len(self.columns)} columns: "
+                    f"{row.cells}"
+                )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Measurement:
     """What every audit method returns; each kind adds its metrics as attributes.
@@ -266,7 +369,7 @@ class Measurement:
         per_sample: arrays over the samples, by name.
         cost: passes of samples through the model that were spent.
         notes: sentences a reader of the figures should know.
-        exhibits: the pictures.
+        exhibits: the pictures, charts and tables, in the order in which they are shown.
     """
 
     kind: str
@@ -276,7 +379,7 @@ class Measurement:
     per_sample: Mapping[str, NDArray[Any]]
     cost: Cost = Cost()
     notes: tuple[str, ...] = ()
-    exhibits: tuple[Exhibit, ...] = ()
+    exhibits: tuple[Exhibit | Chart | Table, ...] = ()
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from pytest_cnnaudit import Metric
-from pytest_cnnaudit.results import Comparison, Cost, Measurement, figure, require, shortfall
+from pytest_cnnaudit.results import (
+    Bars,
+    Comparison,
+    Cost,
+    Line,
+    Measurement,
+    Table,
+    TableRow,
+    figure,
+    require,
+    shortfall,
+)
 
 
 def metric(value=0.31, **changed):
@@ -166,3 +177,19 @@ def test_a_measurement_lists_its_metrics_and_is_frozen():
     assert measurement.metrics == ()
     with pytest.raises(AttributeError):
         measurement.kind = "y"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Line("v1", [1, 2], [1]), r"line 'v1' has 2 and 1 values: give as many y as x"),
+        (lambda: Line("v1", [1], [1], [0]), r"line 'v1' .* both low and high or neither"),
+        (lambda: Line("v1", [1], [1], high=[2]), r"both low and high or neither"),
+        (lambda: Line("v1", [1], [1], [0, 0], [1, 1]), r"has 1 and 1 and 2 and 2 values"),
+        (lambda: Bars("all", [0, 1], [1, 2]), r"bars 'all' have 2 edges and 2 counts: give one edge more"),
+        (lambda: Table("t", "", ("a", "b"), (TableRow(("c",)),)), r"table 't' has 1 cells for 2 columns: \('c',\)"),
+    ],
+)
+def test_an_exhibit_that_does_not_fit_together_says_what_does_not(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

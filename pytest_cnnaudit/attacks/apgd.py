@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pytest_cnnaudit.attacks.flow import State, flow
-from pytest_cnnaudit.attacks.goal import ascent, dlr, dlr_targeted, input_gradient, others, reached
+from pytest_cnnaudit.attacks.goal import dlr, input_gradient, reached
+from pytest_cnnaudit.attacks.goal import ascent as log_odds
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, project, project_in_box, spread, steepest, uniform
 from pytest_cnnaudit.attacks.pgd import STRIDE
 from pytest_cnnaudit.errors import AuditError
@@ -56,84 +56,39 @@ def apgd(
     Returns:
         Images N×C×H×W in [0, 1] within `eps` of the given ones, fooling or not.
     """
+    check_norm(norm, ("linf", "l2", "l1"), "APGD")
     if loss not in ("ce", "dlr"):
         raise AuditError(f"APGD has no loss {loss!r}; use 'ce' or 'dlr'.")
     if targeted and loss == "dlr":
         raise AuditError("APGD with the DLR loss moves away from the label; use loss='ce' with targeted=True.")
-    check_norm(norm, ("linf", "l2", "l1"), "APGD")
 
     def objective(logits: Tensor, label: Tensor, _: Tensor) -> Tensor:
-        return ascent(logits, label, targeted=targeted) if loss == "ce" else dlr(logits, label)
+        return log_odds(logits, label, targeted=targeted) if loss == "ce" else dlr(logits, label)
 
-    ascend = partial(_ascend, model, objective=objective, norm=norm, eps=eps, steps=steps, targeted=targeted)
-    runs = labels[:, None].expand(-1, restarts)  # the objective has no target
-    return _one_after_the_other(partial(ascend, at_once=at_once), images, labels, runs, seeds)
-
-
-def apgd_t(
-    model: Callable[[Tensor], Tensor],
-    images: Tensor,
-    labels: Tensor,
-    *,
-    norm: Norm = "linf",
-    eps: float,
-    steps: int = 100,
-    targets: int = 9,
-    seeds: Tensor | None = None,
-    at_once: int | None = None,
-) -> Tensor:
-    """APGD with the targeted DLR loss towards each of the likeliest other classes in turn (Croce & Hein 2020).
-
-    A sample leaves as soon as it is fooled, by whichever class.
-
-    Args:
-        model: images N×C×H×W in [0, 1] to logits N×K, with four classes or more.
-        images: N×C×H×W in [0, 1].
-        labels: N.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
-        eps: radius of the ball, in pixel units.
-        steps: gradient steps for each target.
-        targets: how many classes are tried, at most all others.
-        seeds: N integers, the random start of each sample; 0, 1, 2, … where None.
-        at_once: samples in a pass of the model; all where None.
-
-    Returns:
-        Images N×C×H×W in [0, 1] within `eps` of the given ones, fooling or not.
-    """
-    check_norm(norm, ("linf", "l2", "l1"), "APGD")
-    ranked = likeliest(model, images, labels, targets, at_once=at_once)
-    ascend = partial(_ascend, model, objective=dlr_targeted, norm=norm, eps=eps, steps=steps, targeted=False)
-    return _one_after_the_other(partial(ascend, at_once=at_once), images, labels, ranked, seeds)
-
-
-def _one_after_the_other(
-    ascend: Callable[..., tuple[Tensor, Tensor]], images: Tensor, labels: Tensor, runs: Tensor, seeds: Tensor | None
-) -> Tensor:
-    """A run for each column of `runs` (N×R, its targets), each on the samples that the runs before have left."""
     seeds = torch.arange(len(images)) if seeds is None else seeds.cpu()
     result, standing = images.clone(), torch.arange(len(images))
-    for number in range(runs.shape[1]):
+    for restart in range(restarts):
+        here = standing.to(images.device)
+        result[here], fooled, *_ = ascend(
+            model,
+            images[here],
+            labels[here],
+            labels[here],
+            objective,
+            norm=norm,
+            eps=eps,
+            steps=steps,
+            targeted=targeted,
+            seeds=seeds[standing] + restart * STRIDE,
+            at_once=at_once,
+        )
+        standing = standing[~fooled.cpu()]
         if not len(standing):
             break
-        here = standing.to(images.device)
-        found, fooled = ascend(
-            images[here], labels[here], runs[here, number], seeds=seeds[standing] + number * STRIDE
-        )
-        result[here] = found
-        standing = standing[~fooled.cpu()]
     return result
 
 
-def likeliest(
-    model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, count: int, *, at_once: int | None = None
-) -> Tensor:
-    """The `count` classes with the largest logits besides the label (all where there are fewer), N×count."""
-    with torch.no_grad():
-        logits = torch.cat([model(chunk) for chunk in images.split(at_once or max(len(images), 1))])
-    return others(logits, labels).topk(min(count, logits.shape[1] - 1), dim=1).indices
-
-
-def _ascend(
+def ascend(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor,
@@ -146,8 +101,13 @@ def _ascend(
     targeted: bool,
     seeds: Tensor,
     at_once: int | None,
-) -> tuple[Tensor, Tensor]:
-    """One run of algorithm 1: the images with the largest objective, and whether they fool."""
+    begin: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """One run of algorithm 1, from a random point with ‖δ‖ = eps or from `begin`.
+
+    Returns:
+        The images with the largest `objective(logits, labels, targets)`, whether they fool, and that objective.
+    """
     sparse = norm == "l1"
     largest = eps if sparse else 2 * eps
     window, shortest, shrink = (max(int(share * steps), 1) for share in (0.04 if sparse else 0.22, 0.06, 0.03))
@@ -155,7 +115,7 @@ def _ascend(
     def start(index: Tensor) -> State:
         here = index.to(images.device)
         clean = images[here]
-        x = (clean + _on_the_sphere(clean, norm, eps, seeds[index])).clamp(0, 1)
+        x = _on_the_sphere(clean, norm, eps, seeds[index]) if begin is None else begin[here]
         nothing = torch.full_like(clean[:, 0, 0, 0], -torch.inf)
         count = torch.zeros_like(here)
         return {
@@ -241,13 +201,13 @@ def _ascend(
             "nonzero": nonzero,
         }, fooled | (taken == steps)
 
-    return flow(len(images), start, step, at_once=at_once)
+    return flow(len(images), start, step, at_once=at_once, also=("best",))
 
 
-def _on_the_sphere(like: Tensor, norm: Norm, eps: float, seeds: Tensor) -> Tensor:
-    """A random point with ‖δ‖ = eps."""
-    point = uniform(like, norm, eps, seeds)
-    return point * spread(eps / length(point, norm))
+def _on_the_sphere(clean: Tensor, norm: Norm, eps: float, seeds: Tensor) -> Tensor:
+    """A random point with ‖δ‖ = eps, brought back into [0, 1]."""
+    point = uniform(clean, norm, eps, seeds)
+    return (clean + point * spread(eps / length(point, norm))).clamp(0, 1)
 
 
 def _clip(clean: Tensor, x: Tensor, norm: Norm, eps: float) -> Tensor:

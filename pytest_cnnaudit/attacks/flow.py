@@ -19,14 +19,16 @@ Step = Callable[[State], tuple[State, Tensor]]
 samples are done, N bool. A sample's new state may depend on its own row alone."""
 
 
-def flow(count: int, start: Start, step: Step, *, at_once: int | None = None) -> tuple[Tensor, Tensor]:
+def flow(
+    count: int, start: Start, step: Step, *, at_once: int | None = None, also: tuple[str, ...] = ()
+) -> tuple[Tensor, ...]:
     """Run `step` on at most `at_once` of `count` samples at a time until all are done.
 
     As samples leave, waiting ones enter at their own first step, so that the device stays full until none is left. Each
     sample sees the same steps whatever its company is: the batch changes how fast an attack is, never what it finds.
 
     Returns:
-        The ``"result"`` of each sample, in order, and whether it is known to fool.
+        The ``"result"`` of each sample, in order, whether it is known to fool, and what else of its state is asked for.
     """
     room = at_once or max(count, 1)
     entered = min(room, count)
@@ -34,7 +36,7 @@ def flow(count: int, start: Start, step: Step, *, at_once: int | None = None) ->
     state = start(index)
     answers = {
         name: torch.empty((count, *state[name].shape[1:]), dtype=state[name].dtype, device=state[name].device)
-        for name in ("result", "fooled")
+        for name in ("result", "fooled", *also)
     }
     while len(index):
         state, done = step(state)
@@ -53,4 +55,4 @@ def flow(count: int, start: Start, step: Step, *, at_once: int | None = None) ->
             began = start(fresh)
             state = {name: torch.cat([values, began[name]]) for name, values in state.items()}
             index = torch.cat([index, fresh])
-    return answers["result"], answers["fooled"]
+    return tuple(answers.values())

@@ -45,10 +45,15 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def dlr_targeted(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """−(z_y − z_t) / (z_π1 − (z_π3 + z_π4) / 2) (Croce & Hein 2020, equation 7)."""
-    _needs(logits, 4, "the targeted DLR loss")
+    """−(z_y − z_t) / (z_π1 − (z_π3 + z_π4) / 2) (Croce & Hein 2020, equation 7).
+
+    With fewer than four classes there is no such ratio, and it is the difference alone.
+    """
+    gap = of(logits, targets) - of(logits, labels)
+    if logits.shape[1] < 4:
+        return gap
     top = logits.topk(4, dim=1).values
-    return (of(logits, targets) - of(logits, labels)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+    return gap / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
 def others(logits: Tensor, labels: Tensor) -> Tensor:

@@ -25,10 +25,11 @@ def to_hyperplane(images: Tensor, weight: Tensor, gap: Tensor, norm: Norm) -> Te
         gap: N; what ⟨w, δ⟩ must become.
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
     """
-    w = weight.flatten(1) * gap.sign()[:, None]
-    x = images.flatten(1)
+    w, x = weight.flatten(1) * gap.sign()[:, None], images.flatten(1)
+    scale = w.abs().amax(1, keepdim=True).clamp(min=_TINY)  # first: squares of small numbers are 0 in floating point
+    w = w / scale
     room = torch.where(w > 0, 1 - x, x).where(w != 0, 0).clamp(min=0)
-    slope, wanted = w.abs(), gap.abs()[:, None]
+    slope, wanted = w.abs(), gap.abs()[:, None] / scale
     if norm == "l1":
         slope, order = slope.sort(dim=1, descending=True)
         gain = slope * room.gather(1, order)
@@ -45,7 +46,7 @@ _TINY = 1e-30  # keeps a division by a zero slope finite
 
 
 def _multiplier(slope: Tensor, rate: Tensor, room: Tensor, wanted: Tensor) -> Tensor:
-    """λ with Σ slopeᵢ · min(λ rateᵢ, roomᵢ) = wanted, N×1. The sum is piecewise linear, with a bend at roomᵢ / rateᵢ."""
+    """λ with Σ slopeᵢ · min(λ rateᵢ, roomᵢ) = wanted, N×1: the sum is piecewise linear, with bends at roomᵢ / rateᵢ."""
     bend, order = (room / rate.clamp(min=_TINY)).where(slope > 0, 0).sort(dim=1)
     speed = (slope * rate).gather(1, order)
     full = (slope * room).gather(1, order)
@@ -54,4 +55,7 @@ def _multiplier(slope: Tensor, rate: Tensor, room: Tensor, wanted: Tensor) -> Te
     before = full.cumsum(1) - full
     at_bend = before + bend * moving
     k = (at_bend < wanted).sum(1, keepdim=True).clamp(max=bend.shape[1] - 1)
-    return (wanted - before.gather(1, k)).clamp(min=0) / moving.gather(1, k).clamp(min=_TINY)
+    multiplier = (wanted - before.gather(1, k)) / moving.gather(1, k).clamp(min=_TINY)
+    # λ lies between two bends, whatever rounding makes of a difference of large numbers over a small one.
+    lower = torch.cat([torch.zeros_like(bend[:, :1]), bend[:, :-1]], 1).gather(1, k)
+    return torch.minimum(torch.maximum(multiplier, lower), bend.gather(1, k))

@@ -32,7 +32,8 @@ def length(difference: Tensor, norm: Norm) -> Tensor:
         return (flat != 0).sum(1).to(flat.dtype)
     if norm == "linf":
         return flat.abs().amax(1)
-    return flat.norm(p=2 if norm == "l2" else 1, dim=1)
+    size: Tensor = flat.norm(p=2 if norm == "l2" else 1, dim=1)
+    return size
 
 
 def project(difference: Tensor, norm: Norm, eps: float | Tensor) -> Tensor:
@@ -43,7 +44,7 @@ def project(difference: Tensor, norm: Norm, eps: float | Tensor) -> Tensor:
     if norm == "l2":
         return difference * spread((radius / length(difference, norm).clamp(min=_TINY)).clamp(max=1))
     if norm == "l1":
-        return _soft_threshold(difference, _l1_threshold(difference.flatten(1).abs(), radius))
+        return _soft_threshold(difference, radius)
     return _largest(difference, radius)
 
 
@@ -54,10 +55,9 @@ def project_in_box(images: Tensor, difference: Tensor, eps: float | Tensor) -> T
     is soft-thresholding, clipped to the box; the threshold solves a piecewise linear equation. (For L∞ clipping one
     after the other is exact already; for L2 and L0 it is what attacks do.)
     """
-    flat = difference.flatten(1).abs()
-    room = torch.where(difference > 0, 1 - images, images).flatten(1)
-    radius = torch.as_tensor(eps, dtype=flat.dtype, device=flat.device).expand(len(flat))
-    return _soft_threshold(difference, _l1_threshold(flat, radius, room)).add(images).clamp(0, 1).sub(images)
+    room = torch.where(difference > 0, 1 - images, images)
+    radius = torch.as_tensor(eps, dtype=images.dtype, device=images.device).expand(len(images))
+    return _soft_threshold(difference, radius, room).add(images).clamp(0, 1).sub(images)
 
 
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
@@ -105,29 +105,28 @@ def spread(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-def _soft_threshold(difference: Tensor, threshold: Tensor) -> Tensor:
-    return difference.sign() * (difference.abs() - spread(threshold)).clamp(min=0)
-
-
-def _l1_threshold(magnitude: Tensor, radius: Tensor, room: Tensor | None = None) -> Tensor:
-    """λ ≥ 0 with Σ min(max(|δᵢ| − λ, 0), roomᵢ) = radius, or 0 where the sum is not larger even so. N×d and N to N.
+def _soft_threshold(difference: Tensor, radius: Tensor, room: Tensor | None = None) -> Tensor:
+    """sign(δᵢ) max(|δᵢ| − λ, 0), with the least λ ≥ 0 for which Σ min(max(|δᵢ| − λ, 0), roomᵢ) ≤ radius (N).
 
     The sum is piecewise linear in λ: its slope grows by one at each |δᵢ| from above, and falls by one at |δᵢ| − roomᵢ.
+    All of it is measured downwards from the largest |δᵢ|, the top: beside a λ of 1e6, a radius of 1 would be rounded.
     """
-    bends, slopes = magnitude, torch.ones_like(magnitude)
+    magnitude = difference.flatten(1).abs()
+    top = magnitude.amax(1, keepdim=True)
+    bends, slopes = top - magnitude, torch.ones_like(magnitude)
     if room is not None:
-        saturated = magnitude - room
-        bends, slopes = torch.cat([bends, saturated], 1), torch.cat([slopes, -slopes], 1)
-    bends, order = bends.clamp(min=0).sort(dim=1, descending=True)
+        bends = torch.cat([bends, torch.minimum(bends + room.flatten(1), top)], 1)
+        slopes = torch.cat([slopes, -slopes], 1)
+    bends, order = bends.sort(dim=1)
     slope = slopes.gather(1, order).cumsum(1)
-    zero = torch.zeros_like(bends[:, :1])
-    total = (slope * (bends - torch.cat([bends[:, 1:], zero], 1))).cumsum(1)  # the sum at λ = the next bend
+    gain = slope * (torch.cat([bends[:, 1:], top], 1) - bends)  # from each bend to the next, at last to λ = 0
+    total = gain.cumsum(1)
+    before = torch.cat([torch.zeros_like(top), total[:, :-1]], 1)
     over = total > radius[:, None]
     first = over.int().argmax(1, keepdim=True)
-    after = torch.cat([bends[:, 1:], zero], 1).gather(1, first)
-    excess = total.gather(1, first) - radius[:, None]
-    threshold = after + excess / slope.gather(1, first).clamp(min=1)
-    return torch.where(over.any(1), threshold[:, 0], 0)
+    depth = bends.gather(1, first) + (radius[:, None] - before.gather(1, first)) / slope.gather(1, first).clamp(min=1)
+    size = (magnitude - top + depth).clamp(min=0).where(over.any(1, keepdim=True), magnitude)
+    return difference.sign() * size.view_as(difference)
 
 
 def _largest(difference: Tensor, count: Tensor) -> Tensor:

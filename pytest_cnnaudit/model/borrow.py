@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.model.fold import fold
 from pytest_cnnaudit.results import Cost
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @contextmanager
@@ -132,10 +135,13 @@ class BorrowedModel(nn.Module):
         super().__init__()
         self.module = module
         self.name = name
+        self.mean, self.std = mean, std
         self._input_size = input_size
         self._output = output
         self.training = False
-        self._forward = self._backward = 0
+        self._passes = {"forward": 0, "backward": 0}
+        self._fast_order: torch.memory_format | None = None
+        self._autocast: torch.dtype | None = None
         weight = next((weight for weight in self.module.parameters() if weight.is_floating_point()), None)
         self.device = torch.device("cpu") if weight is None else weight.device
         self.dtype = torch.float32 if weight is None else weight.dtype
@@ -147,7 +153,36 @@ class BorrowedModel(nn.Module):
     @property
     def cost(self) -> Cost:
         """Passes of samples through the model so far. A backward pass counts wherever in the model it stops."""
-        return Cost(self._forward, self._backward)
+        return Cost(**self._passes)
+
+    def fast(self, images: Tensor, precision: Precision = "float32") -> BorrowedModel:
+        """The same model for an attack's many passes: folded where that is exact, see `fold`; their count is shared.
+
+        What it finds is to be confirmed by this model, which is the user's own, in its own precision.
+
+        Args:
+            images: a batch as the attack will use; a few of them are sent through both, once for each model, to see
+                that the outputs are the same.
+            precision: ``"bfloat16"`` runs its passes under autocast.
+        """
+        if "_fast" not in self.__dict__:
+            few = self._normalised(images[:4].clone() if images.is_inference() else images[:4])
+            folded = fold(self.module, few)
+            fast = BorrowedModel(
+                folded,
+                name=self.name,
+                mean=self.mean,
+                std=self.std,
+                input_size=self._input_size,
+                output=self._output,
+            )
+            fast._passes = self._passes
+            fast._fast_order = None if folded is self.module else torch.channels_last
+            fast._autocast = torch.bfloat16 if precision == "bfloat16" else None
+            self._passes["forward"] += 2 * len(few)
+            self.__dict__["_fast"] = fast  # not a submodule: it is another view of this one
+        known: BorrowedModel = self.__dict__["_fast"]
+        return known
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, N×K, of images in [0, 1], N×C×H×W.
@@ -163,8 +198,12 @@ class BorrowedModel(nn.Module):
                 f"The model {self.name!r} takes images of {_size(self._input_size)} (its input_size), but was given "
                 f"{_size(images.shape[2:])}; load the samples with size={self._input_size}."
             )
-        self._forward += count
-        logits = self._logits(self.module(self._normalised(images)))
+        self._passes["forward"] += count
+        normalised = self._normalised(images)
+        if self._fast_order is not None:
+            normalised = normalised.contiguous(memory_format=self._fast_order)
+        with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None):
+            logits = self._logits(self.module(normalised))
         if logits.ndim != 2 or len(logits) != count or logits.shape[1] < 2:
             raise AuditError(
                 f"The model {self.name!r} returned a tensor of shape {tuple(logits.shape)} for {count} images; "
@@ -206,7 +245,7 @@ class BorrowedModel(nn.Module):
         return returned
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self._backward += len(gradient)
+        self._passes["backward"] += len(gradient)
 
 
 def _size(sides: Sequence[int] | None) -> str:

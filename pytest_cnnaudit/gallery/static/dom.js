@@ -13,14 +13,14 @@ function svgElement(tag, attributes = {}, ...children) {
 }
 
 // Attributes that are functions become event listeners (`onclick: show`);
-// absent children (null, false) are left out.
+// absent children (null, undefined, false) are left out.
 function furnish(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === 'function') node.addEventListener(name.slice(2), value);
     else if (value === true) node.setAttribute(name, '');
     else if (value !== null && value !== false) node.setAttribute(name, value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== false));
+  node.append(...children.flat().filter((child) => (child ?? false) !== false));
   return node;
 }
 

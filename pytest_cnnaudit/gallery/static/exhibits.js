@@ -1,6 +1,6 @@
 'use strict';
-// Draws exhibits: a "grid" of tiles, or "rows" of pictures with one column each.
-// Long exhibits appear in batches as the reader scrolls.
+// Draws exhibits: a "grid" of tiles, or "rows" of pictures with one column each; what a "chart"
+// and a "table" look like is said elsewhere. Long exhibits appear in batches as the reader scrolls.
 
 const BATCH = 60;
 const TINY = 16; // filters and the like: shown small, many at a glance
@@ -14,6 +14,11 @@ function displayWidth(picture, isGrid) {
 }
 
 function exhibitSection(exhibit) {
+  const draw = { chart: chartSection, table: tableSection }[exhibit.kind] || picturesSection;
+  return draw(exhibit);
+}
+
+function picturesSection(exhibit) {
   const list = element('ol', { class: 'exhibit-list' });
   const isGrid = exhibit.kind === 'grid';
   const section = element('section', { class: `exhibit ${isGrid ? 'exhibit-grid' : 'exhibit-rows'}` },
@@ -139,8 +144,8 @@ const tooltip = element('div', { class: 'tooltip', 'aria-hidden': 'true', hidden
 document.body.append(tooltip);
 window.addEventListener('scroll', hideTooltip, { passive: true });
 
-function showTooltip(target, row, figures) {
-  tooltip.replaceChildren(element('b', {}, row.title), figures);
+function showTooltip(target, { title }, ...lines) {
+  tooltip.replaceChildren(element('b', {}, title), ...lines.map((line) => element('div', {}, line)));
   tooltip.hidden = false;
   const anchor = target.getBoundingClientRect();
   const centred = anchor.left + anchor.width / 2 - tooltip.offsetWidth / 2;

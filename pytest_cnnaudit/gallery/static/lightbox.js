@@ -1,7 +1,9 @@
 'use strict';
 // Shows one row of an exhibit large: its pictures side by side, captions and figures.
 
-const STATUS_TONES = { fooled: 'bad', miss: 'bad', robust: 'good', hit: 'good' };
+const STATUS_TONES = {
+  fooled: 'bad', miss: 'bad', robust: 'good', hit: 'good', passed: 'good', failed: 'bad', note: 'warn',
+};
 
 function statusBadge(status) {
   return element('span', { class: `badge tone-${STATUS_TONES[status] || 'idle'}` }, status);

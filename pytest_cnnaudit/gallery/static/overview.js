@@ -154,11 +154,12 @@ function headlineMetrics(test) {
   ];
 }
 
-// One row tells a story by its columns; a grid by its first tiles.
+// One row tells a story by its columns; a grid by its first tiles; where there are no pictures, a chart by its shape.
 function thumbnails(test) {
-  const exhibit = test.measurements.flatMap((measurement) => measurement.exhibits)
-    .find(({ rows }) => rows.some((row) => row.pictures.length));
-  if (!exhibit) return null;
+  const exhibits = test.measurements.flatMap((measurement) => measurement.exhibits);
+  const exhibit = exhibits.find(({ rows }) => rows && rows.some((row) => row.pictures && row.pictures.length));
+  const chart = exhibits.find(({ kind }) => kind === 'chart');
+  if (!exhibit) return chart ? chartThumbnail(chart) : null;
   const pictures = exhibit.kind === 'grid'
     ? exhibit.rows.slice(0, THUMBNAILS).flatMap((row) => row.pictures.slice(0, 1))
     : exhibit.rows[0].pictures.slice(0, THUMBNAILS);
