@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args
 
-from pytest_cnnaudit.attacks.cascade import AttackChoice
+import torch
+from torch import Tensor
+
+from pytest_cnnaudit.attacks.cascade import AttackChoice, Auto
 from pytest_cnnaudit.attacks.norms import Norm
+from pytest_cnnaudit.audits.curve import RobustnessCurve, measure_curve
 from pytest_cnnaudit.audits.filters import FEWEST_KERNELS, FilterMeasurement, measure_filters
+from pytest_cnnaudit.audits.fooling import FoolingMeasurement, measure_fooling
 from pytest_cnnaudit.audits.masking import MaskingMeasurement, check_no_masking, measure_masking
+from pytest_cnnaudit.audits.perturbation import PerturbationMeasurement, measure_min_perturbation
 from pytest_cnnaudit.audits.robustness import AttackMeasurement, measure_robustness
 from pytest_cnnaudit.audits.saliency import SCORES, Method, SaliencyMeasurement, Score, measure_saliency
 from pytest_cnnaudit.engine import Engine, resolve_device
 from pytest_cnnaudit.errors import AuditError
-from pytest_cnnaudit.model import AuditModel
+from pytest_cnnaudit.model import AuditModel, Precision
 from pytest_cnnaudit.results import Measurement, require
 from pytest_cnnaudit.samples import Samples
 
@@ -35,6 +42,8 @@ class Audit:
         seed: every random draw follows from it, from `scope` and from the sample's id.
         scope: sets this audit's draws apart from those of others with the same seed: in a test, the test's id.
         batch_size: samples at a time; chosen by the size of an image where None, and halved when memory runs out.
+        precision: of the passes that attacks make, ``"float32"`` or ``"bfloat16"``; what they find is always confirmed
+            in the model's own.
         link: where the report of this audit will be, for failure messages.
     """
 
@@ -47,6 +56,7 @@ class Audit:
         seed: int = 0,
         scope: str = "",
         batch_size: int | None = None,
+        precision: Precision = "float32",
         link: str = "",
     ) -> None:
         if not isinstance(model, AuditModel):
@@ -61,11 +71,13 @@ class Audit:
             )
         if batch_size is not None and batch_size < 1:
             raise AuditError(f"batch_size={batch_size} is not a number of samples; give 1 or more, or None to choose.")
+        if precision not in get_args(Precision):
+            raise AuditError(f"There is no precision {precision!r}; use 'float32' or 'bfloat16'.")
         self.model = model
         self._samples = samples
         self.device = resolve_device(device)
         self.seed = seed
-        self._engine = Engine(self.device, batch_size, seed, scope)
+        self._engine = Engine(self.device, batch_size, seed, scope, precision)
         self.link = link
         self.measurements: list[Measurement] = []
 
@@ -140,6 +152,7 @@ class Audit:
         attack: AttackChoice = "auto",
         targeted: bool = False,
         *,
+        auto: Auto = "fast",
         target: int | None = None,
         **options: Any,
     ) -> AttackMeasurement:
@@ -147,7 +160,20 @@ class Audit:
 
         Further keywords go to the attack, as in ``audit.attack("linf", 4 / 255, attack="pgd", steps=20)``.
         """
-        return self._keep(self._attack(None, norm, eps, attack, targeted, target, options))
+        return self._keep(
+            measure_robustness(
+                self.model,
+                self.samples,
+                self._engine,
+                norm=norm,
+                eps=eps,
+                attack=attack,
+                auto=auto,
+                targeted=targeted,
+                target=target,
+                options=options,
+            )
+        )
 
     def assert_robust(
         self,
@@ -155,47 +181,181 @@ class Audit:
         eps: float | None = None,
         *,
         min_accuracy: float,
+        confidence: float | None = None,
         attack: AttackChoice = "auto",
+        auto: Auto = "fast",
         targeted: bool = False,
         target: int | None = None,
         **options: Any,
     ) -> AttackMeasurement:
         """At least `min_accuracy` of the samples are classified correctly and stay so within `eps`.
 
-        Stops as soon as the verdict for these samples is mathematically certain; the figure is then that of the samples
-        measured so far.
+        Stops as soon as the verdict for these samples is certain: what it did not need to settle then counts against
+        the model. With `confidence`, it may stop earlier, as soon as the verdict is decided with that probability for
+        the population that the samples are drawn from.
 
         Raises:
             AssertionError: the robust accuracy is lower.
             AuditError: there is no such norm or attack, a label is out of range, ….
         """
         _check_share("min_accuracy", min_accuracy)
-        found = self._keep(self._attack(min_accuracy, norm, eps, attack, targeted, target, options))
+        found = self._keep(
+            measure_robustness(
+                self.model,
+                self.samples,
+                self._engine,
+                norm=norm,
+                eps=eps,
+                attack=attack,
+                auto=auto,
+                targeted=targeted,
+                target=target,
+                at_least=min_accuracy,
+                confidence=confidence,
+                options=options,
+            )
+        )
         require(found.robust_accuracy, ">=", min_accuracy)
         return found
 
-    def _attack(
+    def robustness_curve(
         self,
-        at_least: float | None,
-        norm: Norm,
-        eps: float | None,
-        attack: AttackChoice,
-        targeted: bool,
-        target: int | None,
-        options: dict[str, Any],
-    ) -> AttackMeasurement:
-        return measure_robustness(
-            self.model,
-            self.samples,
-            self._engine,
-            norm=norm,
-            eps=eps,
-            attack=attack,
-            targeted=targeted,
-            target=target,
-            at_least=at_least,
-            options=options,
+        norm: Norm = "linf",
+        eps: Sequence[float] = (),
+        attack: AttackChoice = "auto",
+        *,
+        auto: Auto = "fast",
+        **options: Any,
+    ) -> RobustnessCurve:
+        """Robust accuracy over several `eps`, for little more than the price of one; see `measure_curve`."""
+        return self._keep(
+            measure_curve(
+                self.model,
+                self.samples,
+                self._engine,
+                norm=norm,
+                eps=eps,
+                attack=attack,
+                auto=auto,
+                options=options,
+            )
         )
+
+    def min_perturbation(
+        self, norm: Norm = "l2", attack: AttackChoice = "auto", *, eight_bit: bool = False, **options: Any
+    ) -> PerturbationMeasurement:
+        """For each sample the smallest perturbation that fools; see `measure_min_perturbation`."""
+        return self._keep(
+            measure_min_perturbation(
+                self.model,
+                self.samples,
+                self._engine,
+                norm=norm,
+                attack=attack,
+                eight_bit=eight_bit,
+                options=options,
+            )
+        )
+
+    def assert_min_perturbation(
+        self,
+        norm: Norm = "l2",
+        *,
+        median: float | None = None,
+        quantiles: Mapping[float, float] | None = None,
+        attack: AttackChoice = "auto",
+        eight_bit: bool = False,
+        **options: Any,
+    ) -> PerturbationMeasurement:
+        """It takes a perturbation of some size to fool the model.
+
+        Stops as soon as the verdict for these samples is certain.
+
+        Args:
+            norm: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``.
+            median: at least this, in pixel units, for half of the samples.
+            quantiles: the least size by quantile: ``{0.05: 0.1}`` lets 5% of the samples fall by less than 0.1.
+            attack: see `measure_min_perturbation`.
+            eight_bit: measure images rounded to 8 bits.
+            options: go to the attack.
+
+        Raises:
+            AssertionError: a quantile is smaller.
+        """
+        thresholds = {**({} if median is None else {0.5: median}), **(quantiles or {})}
+        if not thresholds:
+            raise AuditError("assert_min_perturbation needs median=, or quantiles= such as {0.05: 0.1}.")
+        found = self._keep(
+            measure_min_perturbation(
+                self.model,
+                self.samples,
+                self._engine,
+                norm=norm,
+                attack=attack,
+                eight_bit=eight_bit,
+                at_least=thresholds,
+                options=options,
+            )
+        )
+        for q, limit in thresholds.items():
+            require(found.median if q == 0.5 else found.quantiles[q], ">=", limit)
+        return found
+
+    def fool(
+        self,
+        images: Samples | Tensor | None,
+        target: int | str,
+        norm: Norm = "l2",
+        *,
+        confidence: float | None = None,
+        attack: AttackChoice = "auto",
+        **options: Any,
+    ) -> FoolingMeasurement:
+        """The smallest change after which the model sees `target` in each of `images`; see `measure_fooling`.
+
+        Args:
+            images: samples, or images N×C×H×W in [0, 1]; all samples of the audit where None.
+            target: the class to reach, by its number or name.
+            norm: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``.
+            confidence: softmax probability that the target must reach; None is more than any other class.
+            attack: a search for the smallest perturbation that can aim.
+            options: go to the attack.
+        """
+        if isinstance(images, Tensor):
+            with torch.no_grad():
+                images = Samples.from_tensors(images, self.model(images).argmax(1))
+        return self._keep(
+            measure_fooling(
+                self.model,
+                self.samples if images is None else images,
+                self._engine,
+                target=target,
+                norm=norm,
+                confidence=confidence,
+                attack=attack,
+                options=options,
+            )
+        )
+
+    def assert_fooling_needs(
+        self,
+        images: Samples | Tensor | None,
+        target: int | str,
+        norm: Norm = "l2",
+        *,
+        at_least: float,
+        confidence: float | None = None,
+        attack: AttackChoice = "auto",
+        **options: Any,
+    ) -> FoolingMeasurement:
+        """No image can be turned into `target` by a change smaller than `at_least`, in pixel units.
+
+        Raises:
+            AssertionError: a smaller change does it.
+        """
+        found = self.fool(images, target, norm, confidence=confidence, attack=attack, **options)
+        require(found.smallest, ">=", at_least)
+        return found
 
     # Saliency ----------------------------------------------------------------------------------------------------
 

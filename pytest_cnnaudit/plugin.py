@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parent
 _SKIPPED = "an audit: run with --cnnaudit"
-_DEFAULTS = {"dir": "cnnaudit-report", "device": "auto", "seed": "0"}
+_DEFAULTS = {"dir": "cnnaudit-report", "device": "auto", "seed": "0", "precision": "float32"}
 
 audit_key = pytest.StashKey["Audit"]()
 folder_key = pytest.StashKey[Path]()
@@ -49,10 +49,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--cnnaudit-seed", metavar="N", help="every random draw follows from it and from the test's id (default: 0)"
     )
+    group.addoption(
+        "--cnnaudit-precision",
+        metavar="P",
+        help="of the passes that attacks make: float32 or bfloat16 (default: float32); what they find is confirmed in "
+        "the model's own",
+    )
     parser.addini("cnnaudit", "run audits, as with --cnnaudit", type="bool", default=False)
     parser.addini("cnnaudit_dir", "where the report goes, as with --cnnaudit-dir")
     parser.addini("cnnaudit_device", "the device, as with --cnnaudit-device")
     parser.addini("cnnaudit_seed", "the seed, as with --cnnaudit-seed")
+    parser.addini("cnnaudit_precision", "float32 or bfloat16, as with --cnnaudit-precision")
 
 
 def _enabled(config: pytest.Config) -> bool:
@@ -73,6 +80,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if not re.fullmatch(r"\d+", _setting(config, "seed")):
         raise pytest.UsageError(f"--cnnaudit-seed is {_setting(config, 'seed')!r}; give a whole number from 0.")
+    if _setting(config, "precision") not in ("float32", "bfloat16"):
+        raise pytest.UsageError(f"--cnnaudit-precision is {_setting(config, 'precision')!r}; use float32 or bfloat16.")
     _check_device(_setting(config, "device"))
     if _is_worker(config):
         config.stash[folder_key] = Path(config.workerinput["cnnaudit_dir"])  # type: ignore[attr-defined]
@@ -169,6 +178,7 @@ def audit(request: pytest.FixtureRequest, audit_model: AuditModel, audit_samples
         device=_setting(config, "device"),
         seed=int(_setting(config, "seed")),
         scope=item.nodeid,
+        precision="bfloat16" if _setting(config, "precision") == "bfloat16" else "float32",
         link=_link(config, item.nodeid),
     )
     item.stash[audit_key] = made

@@ -114,3 +114,35 @@ def is_decided(total: float, done: int, n: int, at_least: float) -> bool:
         return total / n >= at_least or (total + (n - done)) / n < at_least
     slack = 1e-9  # the sum of shares depends on its order; within rounding of the threshold nothing is certain
     return total / n >= at_least + slack or (total + (n - done)) / n < at_least - slack
+
+
+def quantile(
+    values: NDArray[np.floating],
+    q: float,
+    *,
+    name: str,
+    help: str = "",
+    story: tuple[str, ...] = (),
+    higher_is_better: bool | None = True,
+) -> Metric:
+    """The smallest value that at least the share `q` of `values` does not exceed; infinite ones are values, too.
+
+    Its interval lies between order statistics: how many values fall below the quantile of the population is binomial
+    (Conover 1999, "Practical Nonparametric Statistics", section 3.2). So it needs no assumption on the distribution.
+
+    >>> quantile(np.array([1.0, 2.0, 3.0, 4.0, np.inf]), 0.5, name="median")
+    median 3.00 (95% CI 1.00 to inf, n 5)
+    """
+    ordered, n = np.sort(values), len(values)
+    if not n:
+        return Metric(math.nan, name=name, help=help, story=story, higher_is_better=higher_is_better)
+    low, high = (int(stats.binom.ppf(p, n, q)) for p in (0.025, 0.975))
+    return Metric(
+        float(ordered[max(math.ceil(q * n) - 1, 0)]),
+        name=name,
+        n=n,
+        ci95=(float(ordered[max(low - 1, 0)]), float(ordered[min(high, n - 1)])),
+        higher_is_better=higher_is_better,
+        help=help,
+        story=story,
+    )

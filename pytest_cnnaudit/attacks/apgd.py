@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pytest_cnnaudit.attacks.flow import State, flow
-from pytest_cnnaudit.attacks.goal import dlr, input_gradient, reached
 from pytest_cnnaudit.attacks.goal import ascent as log_odds
+from pytest_cnnaudit.attacks.goal import dlr, input_gradient, reached
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, project, project_in_box, spread, steepest, uniform
 from pytest_cnnaudit.attacks.pgd import STRIDE
 from pytest_cnnaudit.errors import AuditError

@@ -55,7 +55,8 @@ def apgd_t(
     reached: list[Tensor | None] = [None] * ranked.shape[1]  # the points of the round before, of the samples standing
     result, standing = images.clone(), torch.arange(len(images), device=images.device)
     for number, (count, steps) in enumerate(rounds):
-        values, points = [], []
+        values: list[Tensor] = []
+        points: list[Tensor] = []
         for column in range(min(count, ranked.shape[1])):
             found, fooled, value = ascend(
                 model,
@@ -90,5 +91,5 @@ def likeliest(
 ) -> Tensor:
     """The `count` classes with the largest logits besides the label (all where there are fewer), N×count."""
     with torch.no_grad():
-        logits = torch.cat([model(chunk) for chunk in images.split(at_once or max(len(images), 1))])
+        logits = torch.cat([model(chunk) for chunk in torch.split(images, at_once or max(len(images), 1))])
     return others(logits, labels).topk(min(count, logits.shape[1] - 1), dim=1).indices

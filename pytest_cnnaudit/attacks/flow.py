@@ -1,4 +1,4 @@
-"""The conveyor of every iterative attack: samples whose fate is decided leave the batch, waiting ones take their place."""
+"""The conveyor of every iterative attack: samples whose fate is decided leave, waiting ones take their places."""
 
 from __future__ import annotations
 

@@ -89,8 +89,7 @@ def fmn(
         eps = torch.where(fooled, torch.minimum(smaller, found["size"]), larger)
         eps = torch.minimum(eps, farthest(clean, norm))
         alpha = annealed(taken, steps, 1.0, 0.01, x)
-        difference = project(x - clean + spread(alpha) * steepest(gradient, "l2"), norm, eps)
-        moved = (clean + difference).clamp(0, 1)
+        moved = _into_box_and_ball(clean, x + spread(alpha) * steepest(gradient, "l2"), norm, eps)
         return state | found | {"x": moved, "eps": eps, "taken": taken + 1}, done(logits)
 
     return flow(len(images), start, step, at_once=at_once)[0]
@@ -103,3 +102,11 @@ def _up_to_the_boundary(larger: Tensor, size: Tensor, distance: Tensor, gamma: T
     would it where values are at 0 or 1, and clipping takes as much as the distance adds. So ε grows in every step.
     """
     return torch.maximum(larger, size + (1 + gamma) * distance)
+
+
+def _into_box_and_ball(clean: Tensor, moved: Tensor, norm: Norm, eps: Tensor) -> Tensor:
+    """Clipped to [0, 1], then projected on the ball, which leads back towards the image and so stays in [0, 1].
+
+    In the paper it is the other way round; then the ball is spent on values that clipping takes back.
+    """
+    return (clean + project(moved.clamp(0, 1) - clean, norm, eps)).clamp(0, 1)

@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from pytest_cnnaudit.errors import AuditError
 
+
 def reached(logits: Tensor, labels: Tensor, *, targeted: bool) -> Tensor:
     """Whether each sample is where the attack wants it, N bool. `labels` are the targets where `targeted`."""
     hit = logits.argmax(1) == labels
@@ -82,9 +83,10 @@ def input_gradient(
     logits = model(images)
     values = objective(logits)
     if enough(logits.detach()).all():
-        return logits.detach(), values.detach(), torch.zeros_like(images)
-    (gradient,) = torch.autograd.grad(values.sum(), images)
-    return logits.detach(), values.detach(), gradient
+        gradient = torch.zeros_like(images)
+    else:
+        (gradient,) = torch.autograd.grad(values.sum(), images)
+    return logits.detach(), values.detach().to(images.dtype), gradient
 
 
 def _needs(logits: Tensor, classes: int, what: str) -> None:

@@ -27,6 +27,7 @@ def square(
     eps: float,
     queries: int = 5000,
     p: float = 0.8,
+    hope: float | None = None,
     targeted: bool = False,
     seeds: Tensor | None = None,
     at_once: int | None = None,
@@ -46,6 +47,9 @@ def square(
         eps: radius of the ball, in pixel units.
         queries: forward passes a sample may take.
         p: share of the image's area that the first squares cover.
+        hope: give a sample up where its margin, if every doubling of the queries from here on gained `hope` times what
+            the last one did, would still not be crossed by the end; asked after 250, 500, 1,000, … queries. None never
+            gives up, as in the paper.
         targeted: move towards `labels` instead of away.
         seeds: N integers, the random choices of each sample; 0, 1, 2, … where None.
         at_once: samples in a pass of the model; all where None.
@@ -62,6 +66,10 @@ def square(
     side_of, after = (torch.tensor(each, device=images.device) for each in (sides, _PHASES))
     bumps = _bumps(sides).to(images) if norm == "l2" else None
 
+    def _outlook(gain: Tensor, taken: Tensor) -> Tensor:
+        """What may still be gained, at `hope` times the last doubling's gain in each to come; at first, anything."""
+        return (hope or 1) * gain * torch.log2(queries / taken.to(gain.dtype))
+
     def start(index: Tensor) -> State:
         here = index.to(images.device)
         clean, seed = images[here], seeds.to(images.device)[here]
@@ -73,6 +81,7 @@ def square(
             "x": begin(clean, eps, seed),
             "result": clean,
             "closeness": torch.full_like(clean[:, 0, 0, 0], -torch.inf),
+            "before": torch.full_like(clean[:, 0, 0, 0], -torch.inf),
             "taken": torch.zeros_like(here),
             "fooled": torch.zeros_like(here, dtype=torch.bool),
         }
@@ -93,15 +102,25 @@ def square(
             x = _move_mass(
                 clean, best, eps, side_of[phase], bumps[phase], draw(state["seed"], taken, 5 + clean.shape[1])
             )
+        closeness = closeness.where(better, state["closeness"])
+        asked = _doubled(taken)
+        hopeless = asked & (hope is not None) & (closeness + _outlook(closeness - state["before"], taken) < 0)
         return state | {
             "x": x,
             "result": best,
-            "closeness": closeness.where(better, state["closeness"]),
+            "closeness": closeness,
+            "before": closeness.where(asked, state["before"]),
             "taken": taken,
             "fooled": fooled,
-        }, fooled | (taken == queries)
+        }, fooled | hopeless | (taken == queries)
 
     return flow(len(images), start, step, at_once=at_once)[0]
+
+
+def _doubled(taken: Tensor) -> Tensor:
+    """Whether that many queries are 125, or twice that, and so on."""
+    times = torch.log2(taken.double() / 125)
+    return (times >= 0) & (times == times.round())
 
 
 def _sides(p: float, height: int, width: int, norm: Norm) -> list[int]:

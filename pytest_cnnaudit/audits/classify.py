@@ -16,11 +16,12 @@ from pytest_cnnaudit.samples import Batch
 
 
 class Clean(NamedTuple):
-    """Predicted classes N, the softmax confidence in them N, and the number of classes."""
+    """Predicted classes N, the softmax confidence in them N, the number of classes, and the logits N×K."""
 
     prediction: Tensor
     confidence: Tensor
     classes: int
+    logits: Tensor
 
 
 @contextmanager
@@ -37,14 +38,20 @@ def fitting(model: AuditModel, images: Tensor) -> Iterator[None]:
         ) from None
 
 
-def classify(model: AuditModel, borrowed: BorrowedModel, batch: Batch) -> Clean:
+def outputs(borrowed: BorrowedModel, images: Tensor, at_once: int) -> Tensor:
+    """Logits of images of any number, N×K, `at_once` at a time."""
+    with torch.no_grad():
+        return torch.cat([borrowed(chunk) for chunk in torch.split(images, at_once)])
+
+
+def classify(model: AuditModel, borrowed: BorrowedModel, batch: Batch, at_once: int | None = None) -> Clean:
     """What the model says of a batch as it is.
 
     Raises:
         AuditError: a label is no class of the model, or there are more names than classes.
     """
-    with fitting(model, batch.images), torch.no_grad():
-        logits = borrowed(batch.images)
+    with fitting(model, batch.images):
+        logits = outputs(borrowed, batch.images, at_once or len(batch))
     classes = logits.shape[1]
     for sample in batch.samples:
         if not 0 <= sample.label < classes:
@@ -57,4 +64,4 @@ def classify(model: AuditModel, borrowed: BorrowedModel, batch: Batch) -> Clean:
             f"The model {model.name!r} has {classes} classes, but class_names names {len(model.class_names)}."
         )
     confidence, prediction = logits.softmax(1).max(1)
-    return Clean(prediction, confidence, classes)
+    return Clean(prediction, confidence, classes, logits)

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pytest_cnnaudit.attacks.cascade import AttackChoice, Bound, bind
-from pytest_cnnaudit.attacks.goal import reached
-from pytest_cnnaudit.attacks.norms import Norm, check_norm, length
-from pytest_cnnaudit.audits import pictures
-from pytest_cnnaudit.audits.classify import classify
-from pytest_cnnaudit.engine import Engine, Kept, Part
+from pytest_cnnaudit.attacks.cascade import AttackChoice, Auto, bind
+from pytest_cnnaudit.attacks.norms import Norm, check_norm
+from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, Attacked, radius
+from pytest_cnnaudit.audits.verdicts import of_all, until_certain, until_confident
+from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
-from pytest_cnnaudit.model import AuditModel, BorrowedModel
-from pytest_cnnaudit.results import Cost, Exhibit, Measurement, Metric, Picture, Row, figure
-from pytest_cnnaudit.samples import Batch, Samples
-from pytest_cnnaudit.statistics import is_decided, share
-
-_SHOWN = 16
-_SLACK = 1e-5  # rounding of x + δ − x, and of an attack's own projection
-_COLUMNS = ("clean", "adversarial", "difference", "10× difference")
+from pytest_cnnaudit.model import AuditModel
+from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Table, TableRow, figure
+from pytest_cnnaudit.samples import Samples
+from pytest_cnnaudit.statistics import share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class AttackMeasurement(Measurement):
-    """Accuracy under attack. `per_sample`: correct, robust, clean_prediction, adversarial_prediction,
-    adversarial_confidence, perturbation (‖δ‖ of what fooled it, else NaN), broken_by (index into `attacks`, else −1).
+    """Accuracy under attack. `per_sample`: label, correct, robust, clean_prediction, clean_confidence,
+    adversarial_prediction, adversarial_confidence, margin (of the label, after the last attack), perturbation (‖δ‖ of
+    what fooled it, else NaN), broken_by (index into `attacks`, else −1), settled (False where an early verdict spared
+    it the remaining attacks).
     """
 
     robust_accuracy: Metric
@@ -50,223 +45,80 @@ def measure_robustness(
     norm: Norm = "linf",
     eps: float | None = None,
     attack: AttackChoice = "auto",
+    auto: Auto = "fast",
     targeted: bool = False,
     target: int | None = None,
     at_least: float | None = None,
+    confidence: float | None = None,
     options: Mapping[str, Any],
 ) -> AttackMeasurement:
     """Robust accuracy: the share of samples classified correctly that no attack in the cascade moves within `eps`.
 
-    Attacks run one after the other, each on the samples still standing. What an attack returns is believed only after a
-    forward pass of its own shows that it fools, and if it is within `eps` and [0, 1].
+    Attacks run one after the other, each on the samples still standing, on a model folded for speed. What an attack
+    returns is believed only after a forward pass of its own through the model as it was given shows that it fools, and
+    if it is within `eps` and [0, 1].
 
     Args:
-        norm: ``"linf"`` or ``"l2"``.
-        eps: radius in pixel units, as in ``8 / 255``.
-        attack: ``"auto"`` (fgsm, then pgd), ``"fgsm"``, ``"pgd"``, any callable ``(model, images, labels) -> images``,
-            or a sequence of those.
+        norm: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``.
+        eps: radius in pixel units, as in ``8 / 255``; in L0 the number of values.
+        attack: ``"auto"``, the name of an attack, any callable ``(model, images, labels) -> images``, or a sequence of
+            those.
+        auto: what ``"auto"`` stands for: ``"fast"``, or ``"standard"`` with the strength of AutoAttack.
         targeted: a sample falls only if it becomes the target class.
         target: the class wanted where `targeted`; a random other class for each sample where None.
         at_least: stop as soon as it is certain whether the robust accuracy of all samples reaches this.
+        confidence: stop, too, when it is decided with this probability for the population that samples come from.
         options: further keyword arguments of the attack.
     """
-    check_norm(norm)
-    if not (isinstance(eps, int | float) and 0 < eps < float("inf")):
-        raise AuditError(f"eps={eps!r} is not a radius; give a positive number in pixel units, for example 4 / 255.")
+    eps = checked_radius(norm, eps)
     if target is not None and not targeted:
         raise AuditError(f"target={target} was given without targeted=True.")
-    cascade = bind(attack, norm=norm, eps=eps, targeted=targeted, options=options)
+    if auto != "fast" and attack != "auto":
+        raise AuditError(f"auto={auto!r} goes with attack='auto', but attack={attack!r} was given.")
+    cascade = bind(attack, norm=norm, eps=eps, targeted=targeted, auto=auto, options=options)
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
-        step = _Step(model, borrowed, cascade, norm, eps, targeted, target, engine)
-        n = len(samples)
-        found = engine.measure(
-            samples,
-            step,
-            title=f"attack {norm} {_eps(eps)}",
-            decided=lambda part: at_least is not None and is_decided(part["robust"].sum(), len(part), n, at_least),
-        )
+        step = Attacked(model, borrowed, cascade, norm, eps, targeted, target, engine, engine.at_once(samples))
+        title = f"attack {norm} {radius(eps, norm)}"
+        if at_least is None:
+            verdict = of_all(engine.measure(samples, step, title=title, batches=BATCHES))
+        elif confidence is None:
+            verdict = until_certain(engine, samples, step, at_least, title=title)
+        else:
+            verdict = until_confident(engine, samples, step, at_least, confidence, title=title)
         cost = borrowed.cost
+    found = verdict.found
     names = tuple(each.name for each in cascade)
-    return _measurement(
-        model,
-        samples,
-        found,
-        cost=cost,
-        names=names,
-        norm=norm,
-        eps=eps,
-        seed=engine.seed,
-        attack=attack,
-        targeted=targeted,
-        target=target,
-        options=options,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """Attacks one batch."""
-
-    model: AuditModel
-    borrowed: BorrowedModel
-    cascade: Sequence[Bound]
-    norm: Norm
-    eps: float
-    targeted: bool
-    target: int | None
-    engine: Engine
-
-    def __call__(self, batch: Batch) -> Part:
-        clean = classify(self.model, self.borrowed, batch)
-        seeds = torch.tensor([self.engine.draw_seed(sample.id) for sample in batch.samples])
-        correct = clean.prediction == batch.labels
-        goal = self._goal(batch, seeds, clean.classes)
-        adversarial, prediction, confidence = batch.images.clone(), clean.prediction.clone(), clean.confidence.clone()
-        broken_by = torch.full_like(batch.labels, -1)
-        standing = correct.nonzero()[:, 0]
-        for number, attack in enumerate(self.cascade):
-            if not len(standing):
-                break
-            images = batch.images[standing]
-            candidates = attack.run(self.borrowed, images, goal[standing], seeds[standing.cpu()])
-            self._check(attack.name, candidates, images)
-            candidates = candidates.detach()
-            with torch.no_grad():
-                logits = self.borrowed(candidates)
-            fooled = reached(logits, goal[standing], targeted=self.targeted)
-            adversarial[standing] = candidates
-            confidence[standing], prediction[standing] = logits.softmax(1).max(1)
-            broken_by[standing[fooled]] = number
-            standing = standing[~fooled]
-        lost = broken_by >= 0
-        perturbation = length(adversarial - batch.images, self.norm).where(lost, torch.nan)
-        columns = {
-            "label": batch.labels,
-            "correct": correct,
-            "robust": correct & ~lost,
-            "broken_by": broken_by,
-            "clean_prediction": clean.prediction,
-            "clean_confidence": clean.confidence,
-            "adversarial_prediction": prediction,
-            "adversarial_confidence": confidence,
-            "perturbation": perturbation,
-        }
-        found = Part(batch.positions, {name: values.cpu().numpy() for name, values in columns.items()})
-        return Part(found.positions, found.columns, self._rows(batch, found, adversarial))
-
-    def _goal(self, batch: Batch, seeds: Tensor, classes: int) -> Tensor:
-        """The labels to leave or, where targeted, the classes to reach: never the label itself."""
-        if not self.targeted:
-            return batch.labels
-        if self.target is None:
-            away = 1 + seeds.to(batch.labels) % (classes - 1)
-            return (batch.labels + away) % classes
-        if not 0 <= self.target < classes:
-            raise AuditError(f"target={self.target} is not a class: the model has {classes}, numbered from 0.")
-        already = np.flatnonzero((batch.labels == self.target).cpu())
-        if len(already):
-            raise AuditError(
-                f"target={self.target} is already the label of {batch.samples[already[0]].id}; leave such samples out."
-            )
-        return torch.full_like(batch.labels, self.target)
-
-    def _check(self, name: str, candidates: object, images: Tensor) -> None:
-        if not isinstance(candidates, Tensor):
-            raise AuditError(f"The attack {name} returned {type(candidates).__name__}, not a tensor of images.")
-        if candidates.shape != images.shape:
-            raise AuditError(
-                f"The attack {name} returned {tuple(candidates.shape)} for images of {tuple(images.shape)}."
-            )
-        size = float(length(candidates - images, self.norm).max())
-        if not size <= self.eps + _SLACK:
-            raise AuditError(
-                f"The attack {name} left the ball: ‖δ‖ is {size:.6g} in {self.norm}, but eps is {self.eps:.6g}."
-            )
-        low, high = (float(value) for value in candidates.aminmax())
-        if low < 0 or high > 1:
-            raise AuditError(f"The attack {name} returned values from {low:.3g} to {high:.3g}; images are in [0, 1].")
-
-    def _rows(self, batch: Batch, found: Part, adversarial: Tensor) -> dict[str, Kept]:
-        """The samples fooled with most confidence, and those that hold with least."""
-        fooled, held = found["broken_by"] >= 0, found["robust"]
-        confidence = found["adversarial_confidence"]
-
-        def draw(status: str) -> Callable[[int], Row]:
-            return lambda i: self._row(batch, found, adversarial, i, status)
-
-        return {
-            "fooled": Kept.lowest(_SHOWN, fooled, -confidence, batch.positions, draw("fooled")),
-            "robust": Kept.lowest(_SHOWN // 4, held, confidence, batch.positions, draw("robust")),
-        }
-
-    def _row(self, batch: Batch, found: Part, adversarial: Tensor, i: int, status: str) -> Row:
-        sample, attacked = batch.samples[i], adversarial[i]
-        change = attacked - batch.images[i]
-
-        def said(which: str) -> str:
-            return (
-                f"{self.model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
-            )
-
-        shown = (
-            Picture(pictures.image(batch.images[i]), said("clean"), f"{sample.id}, clean"),
-            Picture(pictures.image(attacked), said("adversarial"), f"{sample.id}, adversarial"),
-            Picture(pictures.difference(change), "", f"{sample.id}, difference"),
-            Picture(pictures.difference(change, 10), "", f"{sample.id}, difference ten times enlarged"),
-        )
-        figures = {
-            "label": self.model.class_name(sample.label),
-            "‖δ‖": _eps(float(length(change[None], self.norm)), self.norm),
-        }
-        if status == "fooled":
-            figures["by"] = self.cascade[found["broken_by"][i]].name
-        return Row(sample.id, shown, status, figures)
-
-
-def _measurement(
-    model: AuditModel,
-    samples: Samples,
-    found: Part,
-    *,
-    cost: Cost,
-    names: tuple[str, ...],
-    norm: Norm,
-    eps: float,
-    seed: int,
-    attack: AttackChoice,
-    targeted: bool,
-    target: int | None,
-    options: Mapping[str, Any],
-) -> AttackMeasurement:
+    kind = f"auto {auto} " if auto != "fast" else "auto "
+    described = f"{kind}({', '.join(names)})" if attack == "auto" else ", ".join(names)
     wanted = "" if not targeted else ", to a random class" if target is None else f", to {model.class_name(target)}"
-    described = f"auto ({', '.join(names)})" if attack == "auto" else ", ".join(names)
-    fooled_by = [
-        f"{name} {count}" for number, name in enumerate(names) if (count := int(np.sum(found["broken_by"] == number)))
+    by_label = {int(label): found["robust"][found["label"] == label] for label in np.unique(found["label"])}
+    weakest = min(by_label, key=lambda label: by_label[label].mean())
+    fooled_by = [(name, int(np.sum(found["broken_by"] == number))) for number, name in enumerate(names)]
+    counts = ", ".join(f"{name} {count}" for name, count in fooled_by if count)
+    weakest_name = f"{model.class_name(weakest)} {figure(by_label[weakest].mean())}"
+    story = [
+        f"attack: {described}, {norm}, eps {radius(eps, norm)}{wanted}, seed {engine.seed}",
+        f"fooled first by: {counts or 'none'}; weakest class: {weakest_name}",
     ]
-    held_by_label = {int(label): found["robust"][found["label"] == label] for label in np.unique(found["label"])}
-    weakest = min(held_by_label, key=lambda label: held_by_label[label].mean())
-    weakest_name = f"{model.class_name(weakest)} {figure(held_by_label[weakest].mean())}"
-    story: tuple[str, ...] = (
-        f"attack: {described}, {norm}, eps {_eps(eps, norm)}{wanted}, seed {seed}",
-        f"fooled first by: {', '.join(fooled_by) or 'none'}; weakest class: {weakest_name}",
-    )
     notes = [f"{story[1]}."]
-    if len(found) < len(samples):
-        held, lost = int(found["robust"].sum()), int((~found["robust"]).sum())
-        stopped = (
-            f"stopped as soon as the verdict was certain: after {len(found)} of {len(samples)} samples, "
-            f"{held} held and {lost} did not"
+    if attack == "auto" and auto == "fast" and norm != "l0":
+        notes.append(
+            "auto='fast' leaves out APGD-CE, FAB-T and Square, which seldom change a verdict; auto='standard' has the "
+            "strength of AutoAttack."
         )
-        story, notes = (*story, stopped), [*notes, f"{stopped[0].upper()}{stopped[1:]}."]
-    correct = found["correct"]
+    if verdict.stopped:
+        story.append(verdict.stopped)
+        notes.append(f"{verdict.stopped[0].upper()}{verdict.stopped[1:]}.")
     settings = {
         "norm": norm,
-        "eps": _eps(eps, norm),
+        "eps": radius(eps, norm),
         "attack": described,
-        "seed": str(seed),
+        "seed": str(engine.seed),
         **({"target": wanted[5:]} if targeted else {}),
+        **({"confidence": str(confidence)} if confidence is not None else {}),
         **{key: str(value) for key, value in options.items()},
     }
+    correct = found["correct"]
     return AttackMeasurement(
         kind="attack",
         title="Accuracy under attack",
@@ -275,12 +127,17 @@ def _measurement(
         per_sample=found.columns,
         cost=cost,
         notes=tuple(notes),
-        exhibits=_exhibits(found),
-        robust_accuracy=share(
-            found["robust"],
+        exhibits=_exhibits(found, fooled_by),
+        robust_accuracy=Metric(
+            verdict.held / verdict.n,
             name="robust accuracy",
-            story=story,
+            n=verdict.n,
+            count=verdict.held,
+            ci95=verdict.interval,
+            higher_is_better=True,
+            bounds=(0, 1),
             help="Share of samples that are classified correctly and stay so under attack.",
+            story=tuple(story),
         ),
         clean_accuracy=share(correct, name="clean accuracy", help="Share classified correctly without an attack."),
         attack_success_rate=share(
@@ -290,8 +147,16 @@ def _measurement(
             help="Share of the correctly classified samples that were fooled.",
         ),
         attacks=names,
-        per_class=_per_class(model, held_by_label, story),
+        per_class=_per_class(model, by_label, tuple(story)),
     )
+
+
+def checked_radius(norm: str, eps: float | None) -> float:
+    """`eps`, or an `AuditError` unless this is a norm and a radius in it."""
+    check_norm(norm)
+    if not (isinstance(eps, int | float) and 0 < eps < float("inf")):
+        raise AuditError(f"eps={eps!r} is not a radius; give a positive number in pixel units, for example 4 / 255.")
+    return eps
 
 
 def _per_class(
@@ -308,20 +173,26 @@ def _per_class(
     }
 
 
-def _exhibits(found: Part) -> tuple[Exhibit, ...]:
+def _exhibits(found: Part, fooled_by: Sequence[tuple[str, int]]) -> tuple[Exhibit | Table, ...]:
     texts = {
         "fooled": (
-            "Most confidently fooled",
-            "The attacks' most certain successes first. Both differences are signed and centred on grey.",
+            "Fooled by the least",
+            "The smallest perturbations that fooled come first. Both differences are signed and centred on grey.",
         ),
         "robust": ("Held out", "Still classified correctly after every attack, the least certain first."),
     }
-    return tuple(
-        Exhibit(*texts[name], rows=kept.shown, columns=_COLUMNS) for name, kept in found.kept.items() if kept.rows
+    rows = tuple(
+        Exhibit(*texts[name], rows=kept.shown, columns=COLUMNS) for name, kept in found.kept.items() if kept.rows
     )
-
-
-def _eps(eps: float, norm: Norm = "linf") -> str:
-    """Radii as people write them: 4/255 in linf, plain numbers in l2."""
-    steps = eps * 255
-    return f"{steps:.3g}/255" if norm == "linf" else f"{eps:.3g}"
+    if len(fooled_by) == 1:
+        return rows
+    n = len(found)
+    wrong = int((~found["correct"]).sum())
+    stages = [("no attack (misclassified as it is)", wrong), *fooled_by, ("nothing", int(found["robust"].sum()))]
+    table = Table(
+        "Which attack fooled whom",
+        "Each attack meets only what those above it have left standing.",
+        ("fooled first by", "samples", "share"),
+        tuple(TableRow((name, str(count), figure(count / n))) for name, count in stages),
+    )
+    return (*rows, table)

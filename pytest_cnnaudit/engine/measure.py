@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pytest_cnnaudit.engine.part import Part
 from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.model.borrow import Precision
 from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.seeds import derived_seed
 
@@ -23,16 +24,22 @@ class Engine:
         batch_size: samples at a time; chosen by the size of an image where None.
         seed: every draw of a measurement follows from it, from `scope` and from the sample's id.
         scope: sets the draws of one measurement apart from those of others.
+        precision: of the passes that attacks make; what they find is always confirmed in the model's own.
     """
 
     device: torch.device
     batch_size: int | None = None
     seed: int = 0
     scope: str = ""
+    precision: Precision = "float32"
 
     def draw_seed(self, sample_id: str = "") -> int:
         """The seed for what is drawn for one sample, or for the measurement as a whole; below 2³²."""
         return derived_seed(self.seed, f"{self.scope}\0{sample_id}")
+
+    def at_once(self, samples: Samples) -> int:
+        """How many samples go through the model together."""
+        return self.batch_size or _default_batch_size(samples)
 
     def measure(
         self,
@@ -41,6 +48,7 @@ class Engine:
         *,
         title: str,
         decided: Callable[[Part], bool] = lambda _: False,
+        batches: int = 1,
     ) -> Part:
         """Map `step` over batches and merge what it finds.
 
@@ -49,13 +57,14 @@ class Engine:
             step: measures one batch. It must not depend on how samples are batched.
             title: for the progress bar, which shows on a terminal when the work takes longer than two seconds.
             decided: whether the findings so far settle the verdict; then the rest is not measured.
+            batches: how many batches `step` gets at a time, where it keeps the device full by itself: see `at_once`.
 
         Raises:
             AuditError: memory runs out even at one sample at a time.
         """
         found: Part | None = None
         with tqdm(total=len(samples), desc=title, unit="img", disable=None, delay=2, leave=False) as progress:
-            for part in self._parts(samples, step):
+            for part in self._parts(samples, step, batches):
                 found = part if found is None else found.merge(part)
                 progress.update(len(part))
                 if decided(found):
@@ -64,8 +73,8 @@ class Engine:
             raise AuditError(f"There are no samples to measure in {samples.source}.")
         return found
 
-    def _parts(self, samples: Samples, step: Callable[[Batch], Part]) -> Iterator[Part]:
-        size = self.batch_size or _default_batch_size(samples)
+    def _parts(self, samples: Samples, step: Callable[[Batch], Part], batches: int) -> Iterator[Part]:
+        size = batches * self.at_once(samples)
         for batch in samples.batches(size, self.device):
             begin = 0
             while begin < len(batch):

@@ -40,6 +40,15 @@ class Kept:
         """The rows, the lowest rank first."""
         return tuple(row for _, _, row in self.rows)
 
+    def at(self, places: NDArray[np.int64]) -> Kept:
+        """The same rows, of samples that are at `places` of a larger set."""
+        return Kept(self.k, tuple((rank, int(places[position]), row) for rank, position, row in self.rows))
+
+    def without(self, positions: NDArray[np.int64]) -> Kept:
+        """The rows of other samples than these."""
+        gone = set(map(int, positions))
+        return Kept(self.k, tuple(each for each in self.rows if each[1] not in gone))
+
     def merge(self, other: Kept) -> Kept:
         """The lowest `k` of both."""
         return Kept(self.k, tuple(sorted((*self.rows, *other.rows), key=lambda each: each[:2])[: self.k]))
@@ -74,3 +83,26 @@ class Part:
             {name: np.concatenate([self[name], other[name]])[order] for name in self.columns},
             {name: kept.merge(other.kept[name]) for name, kept in self.kept.items()},
         )
+
+    def with_column(self, name: str, values: NDArray[Any]) -> Part:
+        """The same findings with a column added, or in place of one."""
+        return Part(self.positions, {**self.columns, name: values}, self.kept)
+
+    def at(self, places: NDArray[np.int64]) -> Part:
+        """The same findings, on samples that are at `places` of a larger set."""
+        moved, order = places[self.positions], np.argsort(places[self.positions], kind="stable")
+        return Part(
+            moved[order],
+            {name: values[order] for name, values in self.columns.items()},
+            {name: kept.at(places) for name, kept in self.kept.items()},
+        )
+
+    def updated(self, other: Part) -> Part:
+        """Newer findings in place of those on the same samples."""
+        stay = ~np.isin(self.positions, other.positions)
+        rest = Part(
+            self.positions[stay],
+            {name: values[stay] for name, values in self.columns.items()},
+            {name: kept.without(other.positions) for name, kept in self.kept.items()},
+        )
+        return rest.merge(other)

@@ -41,18 +41,11 @@ def compared(request, tiny_net):
         images = request.getfixturevalue("cifar")[0][:8].double()
     else:
         images = drawn_images(0, 12)
-        model = AuditModel(balanced(tiny_net(), (images - 0.5) / 0.25), mean=(0.5,) * 3, std=(0.25,) * 3)
+        model = AuditModel(balance(tiny_net(), (images - 0.5) / 0.25), mean=(0.5,) * 3, std=(0.25,) * 3)
     with model.borrow() as borrowed:
         with torch.no_grad():
             labels = borrowed(images).argmax(1)
         yield borrowed, images, labels
-
-
-def balanced(net, images):
-    """The net with another bias, under which no class wins everywhere."""
-    with torch.no_grad():
-        net.linear.bias -= net(images).mean(0)
-    return net
 
 
 def drawn_images(seed, count=4, *, stretch=1.4, dtype=torch.float64):
@@ -70,6 +63,18 @@ def drawn():
         return drawn_images(seed, count, **settings), labels
 
     return draw
+
+
+def balance(net, images):
+    """The net with another bias, under which no class wins everywhere."""
+    with torch.no_grad():
+        net.linear.bias -= net(images).mean(0)
+    return net
+
+
+@pytest.fixture(scope="session")
+def balanced():
+    return balance
 
 
 class Linear(nn.Module):
@@ -132,7 +137,7 @@ def assert_batch_is_no_matter(tiny_net):
 
     def check(attack, seed, order, cut, at_once):
         images = drawn_images(seed, len(order))
-        with AuditModel(balanced(tiny_net(seed), images)).borrow() as model:
+        with AuditModel(balance(tiny_net(seed), images)).borrow() as model:
             with torch.no_grad():
                 labels = model(images).argmax(1)
             labels[0] = (labels[0] + 1) % 4  # one is fooled before it starts

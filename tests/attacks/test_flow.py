@@ -9,7 +9,7 @@ places = st.none() | st.integers(1, 14)
 
 
 class Countdown:
-    """An attack on samples that need so many steps each: their result is what they have counted, beside their number."""
+    """An attack on samples that need so many steps each; a sample's result is its number, and the steps it took."""
 
     def __init__(self, needed):
         self.needed, self.started, self.batches = torch.tensor(needed, dtype=torch.int64), [], []

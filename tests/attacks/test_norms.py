@@ -2,10 +2,18 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
-from scipy import stats
+from scipy import optimize, stats
 
 from pytest_cnnaudit import AuditError
-from pytest_cnnaudit.attacks.norms import check_norm, each_by_its_seed, length, project, steepest, uniform
+from pytest_cnnaudit.attacks.norms import (
+    check_norm,
+    each_by_its_seed,
+    length,
+    project,
+    project_in_box,
+    steepest,
+    uniform,
+)
 
 NORMS = ["linf", "l2", "l1"]
 norms = st.sampled_from(NORMS)
@@ -50,13 +58,40 @@ def test_no_point_of_the_ball_is_nearer_than_the_projection(norm, eps, seed):
     assert (length(others - outside, "l2") >= nearest - 1e-12).all()
 
 
+@given(
+    eps=st.floats(1e-3, 5), seed=st.integers(0, 999), stretch=st.floats(1, 5), scale=st.sampled_from([0.01, 1.0, 100.0])
+)
+def test_the_projection_in_the_box_is_the_one_that_root_finding_gives(eps, seed, stretch, scale):
+    """Soft-thresholding cut to the box (Croce & Hein 2021, proposition 2.1), with λ from Brent's method."""
+    images = torch.rand(3, 1, 3, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    images = (images * stretch - (stretch - 1) / 2).clamp(0, 1)
+    difference = drawn(seed, 3, 1, 3, 3, scale=scale)
+    ours = project_in_box(images, difference, eps)
+    room = torch.where(difference > 0, 1 - images, images)
+    assert 0 <= (images + ours).min() <= (images + ours).max() <= 1
+    assert (length(ours, "l1") <= eps + 1e-12).all()
+    for mine, change, limit in zip(ours, difference, room, strict=True):
+
+        def cut(threshold, change=change, limit=limit):
+            return torch.minimum((change.abs() - threshold).clamp(min=0), limit)
+
+        top = float(change.abs().max())
+        if cut(0).sum() > eps:
+            threshold = optimize.brentq(lambda value: float(cut(value).sum()) - eps, 0, top, xtol=1e-12, rtol=1e-14)
+        else:
+            threshold = 0
+        torch.testing.assert_close(mine, change.sign() * cut(threshold), rtol=0, atol=1e-9)
+
+
 @given(norm=norms, seed=st.integers(0, 999), scale=st.sampled_from([1e-9, 1.0, 1e9]))
 def test_the_steepest_step_has_length_one_and_gains_most_on_a_linear_function(norm, seed, scale):
     gradient = drawn(seed, 2, 3, 4, 4, scale=scale)
     step = steepest(gradient, norm)
     torch.testing.assert_close(length(step, norm), torch.ones(2, dtype=torch.float64))
     gain = (step * gradient).flatten(1).sum(1)
-    dual = gradient.flatten(1).norm(p={"linf": 1, "l2": 2, "l1": float("inf")}[norm], dim=1)  # the best possible, by Hölder's inequality
+    dual = gradient.flatten(1).norm(
+        p={"linf": 1, "l2": 2, "l1": float("inf")}[norm], dim=1
+    )  # the best possible, by Hölder's inequality
     torch.testing.assert_close(gain, dual)
 
 

@@ -1,0 +1,175 @@
+"""A cascade of attacks on a batch: what falls, what stands, and the pictures of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pytest_cnnaudit.attacks.cascade import Bound
+from pytest_cnnaudit.attacks.goal import margin, reached
+from pytest_cnnaudit.attacks.norms import Norm, length
+from pytest_cnnaudit.audits import pictures
+from pytest_cnnaudit.audits.classify import classify, outputs
+from pytest_cnnaudit.engine import Engine, Kept, Part
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.model import AuditModel, BorrowedModel
+from pytest_cnnaudit.results import Picture, Row
+from pytest_cnnaudit.samples import Batch
+
+BATCHES = 4
+"""Batches that an attack gets at a time, so that waiting samples can take the places of those that leave."""
+
+SHOWN = 16
+COLUMNS = ("clean", "adversarial", "difference", "10× difference")
+_SLACK = 1e-5  # rounding of x + δ − x, and of an attack's own projection
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """Attacks one batch with a cascade: a step for `Engine.measure`.
+
+    Attributes:
+        cascade: the attacks, in order, each for what still stands.
+        at_once: samples in a pass of the model; a batch may hold several times as many.
+        first: the number of the first attack, where others have been tried before.
+    """
+
+    model: AuditModel
+    borrowed: BorrowedModel
+    cascade: Sequence[Bound]
+    norm: Norm
+    eps: float
+    targeted: bool
+    target: int | None
+    engine: Engine
+    at_once: int
+    first: int = 0
+
+    def __call__(self, batch: Batch) -> Part:
+        clean = classify(self.model, self.borrowed, batch, self.at_once)
+        seeds = torch.tensor([self.engine.draw_seed(sample.id) for sample in batch.samples])
+        correct = clean.prediction == batch.labels
+        goal = self._goal(batch, seeds, clean.classes)
+        adversarial, prediction, confidence = batch.images.clone(), clean.prediction.clone(), clean.confidence.clone()
+        broken_by = torch.full_like(batch.labels, -1)
+        held_by = -margin(clean.logits, batch.labels)
+        standing = correct.nonzero()[:, 0]
+        fast = self.borrowed.fast(batch.images, self.engine.precision)
+        for number, attack in enumerate(self.cascade, self.first):
+            if not len(standing):
+                break
+            images = batch.images[standing]
+            candidates = attack.run(fast, images, goal[standing], seeds[standing.cpu()], self.at_once)
+            self._check(attack.name, candidates, images)
+            candidates = candidates.detach()
+            logits = outputs(self.borrowed, candidates, self.at_once)
+            fooled = reached(logits, goal[standing], targeted=self.targeted)
+            adversarial[standing] = candidates
+            confidence[standing], prediction[standing] = logits.softmax(1).max(1)
+            held_by[standing] = -margin(logits, batch.labels[standing])
+            broken_by[standing[fooled]] = number
+            standing = standing[~fooled]
+        lost = broken_by >= 0
+        perturbation = length(adversarial - batch.images, self.norm).where(lost, torch.nan)
+        columns = {
+            "label": batch.labels,
+            "correct": correct,
+            "robust": correct & ~lost,
+            "broken_by": broken_by,
+            "clean_prediction": clean.prediction,
+            "clean_confidence": clean.confidence,
+            "adversarial_prediction": prediction,
+            "adversarial_confidence": confidence,
+            "perturbation": perturbation,
+            "margin": held_by,
+            "settled": torch.ones_like(correct),
+        }
+        found = Part(batch.positions, {name: values.cpu().numpy() for name, values in columns.items()})
+        return Part(found.positions, found.columns, self._rows(batch, found, adversarial))
+
+    def _goal(self, batch: Batch, seeds: Tensor, classes: int) -> Tensor:
+        """The labels to leave or, where targeted, the classes to reach: never the label itself."""
+        if not self.targeted:
+            return batch.labels
+        if self.target is None:
+            away = 1 + seeds.to(batch.labels) % (classes - 1)
+            return (batch.labels + away) % classes
+        if not 0 <= self.target < classes:
+            raise AuditError(f"target={self.target} is not a class: the model has {classes}, numbered from 0.")
+        already = np.flatnonzero((batch.labels == self.target).cpu())
+        if len(already):
+            raise AuditError(
+                f"target={self.target} is already the label of {batch.samples[already[0]].id}; leave such samples out."
+            )
+        return torch.full_like(batch.labels, self.target)
+
+    def _check(self, name: str, candidates: object, images: Tensor) -> None:
+        size = float(length(check_images(name, candidates, images) - images, self.norm).max())
+        if not size <= self.eps + _SLACK:
+            raise AuditError(
+                f"The attack {name} left the ball: ‖δ‖ is {size:.6g} in {self.norm}, but eps is {self.eps:.6g}."
+            )
+
+    def _rows(self, batch: Batch, found: Part, adversarial: Tensor) -> dict[str, Kept]:
+        """The samples that take the smallest perturbation, and those that hold with least confidence."""
+        fooled, held = found["broken_by"] >= 0, found["robust"]
+        size, confidence = found["perturbation"], found["adversarial_confidence"]
+
+        def draw(status: str) -> Callable[[int], Row]:
+            return lambda i: self._row(batch, found, adversarial, i, status)
+
+        return {
+            "fooled": Kept.lowest(SHOWN, fooled, size, batch.positions, draw("fooled")),
+            "robust": Kept.lowest(SHOWN // 4, held, confidence, batch.positions, draw("robust")),
+        }
+
+    def _row(self, batch: Batch, found: Part, adversarial: Tensor, i: int, status: str) -> Row:
+        sample, attacked = batch.samples[i], adversarial[i]
+        change = attacked - batch.images[i]
+
+        def said(which: str) -> str:
+            return (
+                f"{self.model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
+            )
+
+        shown = before_and_after(sample.id, batch.images[i], attacked, said("clean"), said("adversarial"))
+        figures = {
+            "label": self.model.class_name(sample.label),
+            "‖δ‖": radius(float(length(change[None], self.norm)), self.norm),
+        }
+        if status == "fooled":
+            figures["by"] = self.cascade[found["broken_by"][i] - self.first].name
+        return Row(sample.id, shown, status, figures)
+
+
+def check_images(name: str, found: object, images: Tensor) -> Tensor:
+    """What an attack returned, or an `AuditError` where it is no tensor of as many images in [0, 1]."""
+    if not isinstance(found, Tensor):
+        raise AuditError(f"The attack {name} returned {type(found).__name__}, not a tensor of images.")
+    if found.shape != images.shape:
+        raise AuditError(f"The attack {name} returned {tuple(found.shape)} for images of {tuple(images.shape)}.")
+    low, high = (float(value) for value in found.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise AuditError(f"The attack {name} returned values from {low:.3g} to {high:.3g}; images are in [0, 1].")
+    return found
+
+
+def before_and_after(name: str, clean: Tensor, attacked: Tensor, said: str, says: str) -> tuple[Picture, ...]:
+    """An image C×H×W, the attacked one, their difference, and ten times that; with what the model says of both."""
+    change = attacked - clean
+    return (
+        Picture(pictures.image(clean), said, f"{name}, clean"),
+        Picture(pictures.image(attacked), says, f"{name}, adversarial"),
+        Picture(pictures.difference(change), "", f"{name}, difference"),
+        Picture(pictures.difference(change, 10), "", f"{name}, difference ten times enlarged"),
+    )
+
+
+def radius(eps: float, norm: Norm = "linf") -> str:
+    """Radii as people write them: 4/255 in linf, plain numbers in l2."""
+    steps = eps * 255
+    return f"{steps:.3g}/255" if norm == "linf" else f"{eps:.3g}"

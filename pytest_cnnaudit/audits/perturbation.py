@@ -1,0 +1,168 @@
+"""How small a perturbation is enough to fool the model?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_cnnaudit.attacks.cascade import AttackChoice, bind
+from pytest_cnnaudit.attacks.norms import Norm, check_norm
+from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, radius
+from pytest_cnnaudit.audits.smallest import Smallest
+from pytest_cnnaudit.engine import Engine, Part
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.model import AuditModel
+from pytest_cnnaudit.results import Bars, Chart, Exhibit, Mark, Measurement, Metric
+from pytest_cnnaudit.samples import Samples
+from pytest_cnnaudit.statistics import quantile, share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class PerturbationMeasurement(Measurement):
+    """The smallest perturbations found, in pixel units. `per_sample`: label, correct, perturbation (0 where the model
+    is wrong already, infinite where nothing was found), found_by (index into `attacks`), clean_prediction,
+    clean_confidence, adversarial_prediction, adversarial_confidence.
+    """
+
+    median: Metric
+    quantiles: Mapping[float, Metric]
+    clean_accuracy: Metric
+    fooled: Metric
+    attacks: tuple[str, ...]
+
+    def quantile(self, q: float) -> Metric:
+        """The perturbation that the share `q` of the samples does not exceed."""
+        return self.quantiles[q] if q in self.quantiles else _quantile(self.per_sample["perturbation"], q, ())
+
+
+def measure_min_perturbation(
+    model: AuditModel,
+    samples: Samples,
+    engine: Engine,
+    *,
+    norm: Norm = "l2",
+    attack: AttackChoice = "auto",
+    eight_bit: bool = False,
+    at_least: Mapping[float, float] | None = None,
+    options: Mapping[str, Any],
+) -> PerturbationMeasurement:
+    """For each sample the smallest perturbation that any of the attacks finds.
+
+    What an attack returns counts only once the model itself, as it was given, is seen to be fooled by it within [0, 1];
+    where rounding keeps it on the right side of the boundary, it is pushed out a little. An upper bound, as from any
+    attack: there may be smaller ones.
+
+    Args:
+        norm: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``.
+        attack: ``"auto"`` (`nearest`), the name of an attack that looks for the smallest perturbation, any callable
+            ``(model, images, labels) -> images``, or a sequence of those.
+        eight_bit: measure what is left of it, and still fools, when the image is rounded to 8 bits.
+        at_least: thresholds by quantile; stop as soon as it is certain for these samples which are reached.
+        options: further keyword arguments of the attack.
+    """
+    check_norm(norm)
+    thresholds = dict(at_least or {})
+    for q in thresholds:
+        if not 0 < q < 1:
+            raise AuditError(f"The quantile {q} is not between 0 and 1.")
+    attacks = bind(attack, norm=norm, eps=None, options=options)
+    n = len(samples)
+    with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
+        step = Smallest(model, borrowed, attacks, norm, engine, engine.at_once(samples), eight_bit=eight_bit)
+        found = engine.measure(
+            samples,
+            step,
+            title=f"smallest perturbation {norm}",
+            batches=BATCHES if at_least is None else 1,
+            decided=lambda part: at_least is not None and _decided(part["perturbation"], n, thresholds),
+        )
+        cost = borrowed.cost
+    size, names = found["perturbation"], tuple(each.name for each in attacks)
+    described = f"auto ({', '.join(names)})" if attack == "auto" else ", ".join(names)
+    rounding = ", rounded to 8 bits" if eight_bit else ""
+    never = int(np.isinf(size).sum())
+    story = [f"attack: {described}, {norm}, pixel values in [0, 1]{rounding}, seed {engine.seed}"]
+    if never:
+        story.append(f"nothing was found for {never} of {len(found)} samples")
+    if len(found) < n:
+        story.append(f"stopped as soon as the verdict was certain: after {len(found)} of {n} samples")
+    told = tuple(story)
+    return PerturbationMeasurement(
+        kind="min_perturbation",
+        title="Smallest perturbation",
+        settings={
+            "norm": norm,
+            "attack": described,
+            "seed": str(engine.seed),
+            **({"rounded": "8 bits"} if eight_bit else {}),
+            **{key: str(value) for key, value in options.items()},
+        },
+        ids=samples[found.positions].ids,
+        per_sample=found.columns,
+        cost=cost,
+        notes=tuple(f"{line[0].upper()}{line[1:]}." for line in story[1:]),
+        exhibits=(*_exhibits(found), _distribution(size, norm)),
+        median=_quantile(size, 0.5, told),
+        quantiles={q: _quantile(size, q, told) for q in sorted({0.05, 0.25, 0.75, 0.95, *thresholds} - {0.5})},
+        clean_accuracy=share(
+            found["correct"], name="clean accuracy", help="Share classified correctly without an attack."
+        ),
+        fooled=share(np.isfinite(size), name="fooled", higher_is_better=None, help="Share that anything fools at all."),
+        attacks=names,
+    )
+
+
+def _quantile(size: NDArray[np.floating], q: float, story: tuple[str, ...]) -> Metric:
+    name = "median perturbation" if q == 0.5 else f"{q:.0%} quantile of the perturbation"
+    text = f"At most {q:.0%} of the samples are fooled by less; where the model is wrong already it is 0."
+    return quantile(size, q, name=name, help=text, story=story)
+
+
+def _decided(size: NDArray[np.floating], n: int, thresholds: Mapping[float, float]) -> bool:
+    """Whether more samples cannot change which thresholds are reached, or one is missed for certain.
+
+    The quantile q of n values is below a threshold exactly if ⌈q n⌉ values are.
+    """
+    left = n - len(size)
+    below = {q: (int((size < limit).sum()), math.ceil(q * n)) for q, limit in thresholds.items()}
+    missed = any(count >= enough for count, enough in below.values())
+    return missed or all(count + left < enough for count, enough in below.values())
+
+
+def _exhibits(found: Part) -> tuple[Exhibit, ...]:
+    texts = {
+        "nearest": ("Nearest to being fooled", "The smallest perturbations, smallest first."),
+        "farthest": ("Farthest from being fooled", "The largest of the smallest perturbations, largest first."),
+    }
+    return tuple(
+        Exhibit(
+            title, f"{text} Both differences are signed and centred on grey.", found.kept[name].shown, columns=COLUMNS
+        )
+        for name, (title, text) in texts.items()
+        if found.kept[name].rows
+    )
+
+
+def _distribution(size: NDArray[np.floating], norm: Norm) -> Chart:
+    """How many samples fall by how much; the last bin is for those that nothing fooled."""
+    scale, unit = (255, " (1/255)") if norm == "linf" else (1, "")
+    finite = size[np.isfinite(size)] * scale
+    top = float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
+    counts, edges = np.histogram(finite, bins=min(24, max(int(top), 6)) if norm == "l0" else 24, range=(0, top))
+    never = int(np.isinf(size).sum())
+    bars = Bars("samples", [*edges, math.inf], [*counts, never]) if never else Bars("samples", edges, counts)
+    median = float(np.quantile(size, 0.5, method="inverted_cdf")) * scale
+    name = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "values changed"}[norm]
+    return Chart(
+        "Distribution of the smallest perturbations",
+        "How many samples it takes how much to fool; those at 0 are misclassified as they are.",
+        f"{name}{unit}",
+        "samples",
+        (bars,),
+        x_marks=(Mark(median, f"median {radius(median / scale, norm)}"),) if math.isfinite(median) else (),
+    )

@@ -1,0 +1,140 @@
+"""Which samples to attack next, when all that is asked is whether enough of them hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_cnnaudit.attacks.cascade import Bound
+from pytest_cnnaudit.audits.attacked import BATCHES, Attacked
+from pytest_cnnaudit.engine import Engine, Part
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.samples import Samples
+from pytest_cnnaudit.sequential import confidence_sequence, sequential_verdict
+from pytest_cnnaudit.statistics import is_decided, proportion_interval
+
+
+class Verdict(NamedTuple):
+    """What was found until the verdict: `held` of `n`, its interval, and how it was stopped, for people."""
+
+    found: Part
+    held: int
+    n: int
+    interval: tuple[float, float]
+    stopped: str = ""
+
+
+def of_all(found: Part) -> Verdict:
+    """The verdict where every sample has met every attack."""
+    held, n = int(found["robust"].sum()), len(found)
+    return Verdict(found, held, n, proportion_interval(held, n))
+
+
+def until_certain(engine: Engine, samples: Samples, step: Attacked, at_least: float, *, title: str) -> Verdict:
+    """Attack until it is certain for these samples whether the share that holds reaches `at_least`.
+
+    First every sample meets the first attack alone, the cheapest: mostly that is enough to fail. The others are for as
+    many of those that still stand as are needed to pass, the ones with the largest margins first: they are the
+    likeliest to hold. Never more samples are attacked at a time than the verdict takes in any case.
+    """
+    n, needed = len(samples), _needed(len(samples), at_least)
+    sole = len(step.cascade) == 1
+
+    def attacked(cascade: Sequence[Bound], number: int, chosen: NDArray[np.int64]) -> Part:
+        part = engine.measure(
+            samples[chosen], replace(step, cascade=cascade, first=number), title=title, batches=BATCHES
+        )
+        part = part.at(chosen)
+        through = number + len(cascade) == len(step.cascade)
+        return part if through else part.with_column("settled", ~part["robust"])
+
+    queue = np.arange(n)
+    found = attacked(step.cascade[:1], 0, queue[:1])
+    queue = queue[1:]
+    while (count := _before_a_verdict(found, needed, n, passing=sole)) and len(queue):
+        chosen, queue = queue[:count], queue[count:]
+        found = found.merge(attacked(step.cascade[:1], 0, chosen))
+
+    open_ones = ~found["settled"]
+    queue = found.positions[open_ones][np.argsort(-found["margin"][open_ones], kind="stable")]
+    while (count := _before_a_verdict(found, needed, n, passing=True)) and len(queue):
+        chosen, queue = queue[:count], queue[count:]
+        found = found.updated(attacked(step.cascade[1:], 1, chosen))
+    return _certain(found, needed, n)
+
+
+def _tally(found: Part) -> tuple[int, int]:
+    """How many have held against every attack, and how many have been fooled or were wrong from the start."""
+    return int((found["robust"] & found["settled"]).sum()), int((~found["robust"]).sum())
+
+
+def _before_a_verdict(found: Part, needed: int, n: int, *, passing: bool) -> int:
+    """How many more samples it takes at least until `needed` of `n` hold (if `passing`) or cannot any more."""
+    held, fooled = _tally(found)
+    to_pass, to_fail = needed - held, n - needed + 1 - fooled
+    return max(min(to_pass, to_fail) if passing or to_pass <= 0 else to_fail, 0)
+
+
+def _certain(found: Part, needed: int, n: int) -> Verdict:
+    held, fooled = _tally(found)
+    if held + fooled == n:
+        return of_all(found)
+    spared = len(found) - held - fooled
+    stopped = "stopped as soon as the verdict was certain: "
+    stopped += f"after {len(found)} of {n} samples, {held} held and {fooled} did not"
+    if spared:
+        stopped += f"; {spared} more stood when they were spared the other attacks"
+    if held >= needed:  # a robust accuracy is never overstated: what was not settled counts as fooled
+        interval = proportion_interval(held, n)[0], proportion_interval(n - fooled, n)[1]
+        return Verdict(found, held, n, interval, f"{stopped}. The figure counts only what held, of all {n}")
+    standing = int(found["robust"].sum())
+    return Verdict(found, standing, len(found), proportion_interval(standing, len(found)), stopped)
+
+
+def until_confident(
+    engine: Engine, samples: Samples, step: Attacked, at_least: float, confidence: float, *, title: str
+) -> Verdict:
+    """Attack samples in random order until the verdict is decided with `confidence` for their population.
+
+    Waudby-Smith & Ramdas 2024, see `sequential_verdict`: it may be asked for after every block. Where the samples run
+    out before, the verdict is the exact one on all of them.
+    """
+    if not 0 < confidence < 1:
+        raise AuditError(f"confidence={confidence} is not a probability between 0 and 1; 0.95 is usual.")
+    n = len(samples)
+    order = np.random.default_rng(engine.draw_seed()).permutation(n)
+    block = max(step.at_once // 8, 8)
+    found: Part | None = None
+    held: NDArray[np.bool_] = np.zeros(0, dtype=bool)
+    while len(held) < n:
+        chosen = order[len(held) : len(held) + block]
+        part = engine.measure(samples[chosen], step, title=title)
+        held = np.concatenate([held, part["robust"]])
+        found = part.at(chosen) if found is None else found.merge(part.at(chosen))
+        if is_decided(held.sum(), len(held), n, at_least):
+            break
+        if sequential_verdict(held, at_least, confidence) != "undecided":
+            break
+    if found is None:
+        raise AuditError(f"There are no samples to measure in {samples.source}.")
+    if len(held) == n:
+        return of_all(found)
+    low, high = confidence_sequence(held, confidence)
+    stopped = (
+        f"stopped after {len(held)} of {n} samples in random order: with {confidence:.0%} confidence the robust "
+        f"accuracy is between {low:.2f} and {high:.2f} where these samples come from"
+    )
+    return Verdict(found, int(held.sum()), len(held), confidence_sequence(held, 0.95), stopped)
+
+
+def _needed(n: int, at_least: float) -> int:
+    """The smallest count with count / n ≥ at_least, by the very comparison that is made in the end."""
+    count = max(math.ceil(at_least * n) - 1, 0)
+    while count / n < at_least:
+        count += 1
+    return count
