@@ -1,4 +1,4 @@
-"""A ResNet-20 on CIFAR-10: a published model with real weights, and 500 test images.
+"""A ResNet-20 on CIFAR-10 and an adversarially trained ResNet-4B: published models, real weights, 500 test images.
 
 They are looked for in the folder named by CNNAUDIT_DATA, else in `shared/data` beside the repository; the images also
 by torchvision's own download, where CNNAUDIT_DOWNLOAD is set. Elsewhere the suite skips, and says why.
@@ -19,14 +19,16 @@ FOLDER = Path(os.environ.get("CNNAUDIT_DATA") or Path(__file__).parents[3] / "sh
 
 
 @pytest.fixture(scope="session")
-def audit_model():
-    if not (FOLDER / "cifar10_resnet20.safetensors").is_file():
-        pytest.skip(f"no weights: there is no cifar10_resnet20.safetensors in {FOLDER} (set CNNAUDIT_DATA)")
+def audit_model(request):
+    """The undefended ResNet-20, or the network that a test asks for by name."""
+    name = getattr(request, "param", "resnet20")
+    if not (FOLDER / f"cifar10_{name}.safetensors").is_file():
+        pytest.skip(f"no weights: there is no cifar10_{name}.safetensors in {FOLDER} (set CNNAUDIT_DATA)")
     spec = importlib.util.spec_from_file_location("cnnaudit_data_models", FOLDER / "models.py")
     models = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(models)
-    mean, std = models.NORMALISATION["cifar10_resnet20"]
-    return AuditModel(models.load("cifar10_resnet20"), mean=mean, std=std, class_names=CLASSES, name="resnet20")
+    mean, std = models.NORMALISATION[f"cifar10_{name}"]
+    return AuditModel(models.load(f"cifar10_{name}"), mean=mean, std=std, class_names=CLASSES, name=name)
 
 
 @pytest.fixture(scope="session")

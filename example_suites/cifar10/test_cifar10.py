@@ -1,4 +1,4 @@
-"""An undefended network: sound inside, helpless under attack."""
+"""An undefended network, sound inside and helpless under attack, beside one that was trained to hold."""
 
 import pytest
 
@@ -34,3 +34,35 @@ def test_asking_for_robustness_fails_the_build(audit):
     """What a failing gate looks like. It stops as soon as the verdict is certain."""
     with pytest.raises(AssertionError, match=r"robust accuracy 0\.\d+ .* >= 0\.35"):
         audit.assert_robust(norm="linf", eps=4 / 255, min_accuracy=0.35)
+
+
+@pytest.mark.parametrize("audit_model", ["resnet20", "resnet4b"], indirect=True)
+def test_accuracy_falls_with_eps(audit):
+    """The robustness curve of both networks, for little more than the price of one radius."""
+    curve = audit.robustness_curve("linf", eps=[0.25 / 255, 0.5 / 255, 1 / 255, 2 / 255, 4 / 255])
+    assert curve.at(4 / 255) <= curve.at(0.25 / 255) <= curve.clean_accuracy
+
+
+def test_an_invisible_change_is_enough(audit):
+    """Half of the images of the undefended network fall by an L2 change of less than 0.15."""
+    found = audit.min_perturbation("l2")
+    assert found.fooled >= 1.0
+    assert found.median <= 0.15
+
+
+@pytest.mark.parametrize("audit_model", ["resnet4b"], indirect=True)
+def test_the_defended_network_needs_a_larger_one(audit):
+    """Several times as much; and five in a hundred of what it classifies may fall by less."""
+    audit.assert_min_perturbation("l2", median=0.25)
+
+
+@pytest.mark.parametrize("audit_model", ["resnet4b"], indirect=True)
+def test_holds_within_the_radius_it_was_trained_for(audit):
+    """Published: 61.41% at 2/255. The verdict comes long before all samples have met all attacks."""
+    audit.assert_robust("linf", 2 / 255, min_accuracy=0.5, auto="standard")
+
+
+@pytest.mark.parametrize("audit_model", ["resnet20", "resnet4b"], indirect=True)
+def test_its_robustness_is_what_it_seems(audit):
+    """No sign of gradient masking: the checklist of Carlini et al. 2019."""
+    audit.assert_no_gradient_masking("linf", 2 / 255, limit=32)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pytest_cnnaudit.attacks.apgd import ascend
+from pytest_cnnaudit.attacks.apgd import HOPE, ascend
 from pytest_cnnaudit.attacks.goal import dlr_targeted, others
 from pytest_cnnaudit.attacks.norms import Norm, check_norm
 from pytest_cnnaudit.attacks.pgd import STRIDE
@@ -25,6 +25,7 @@ def apgd_t(
     norm: Norm = "linf",
     eps: float,
     rounds: Rounds = ((9, 100),),
+    hope: float | None = HOPE,
     seeds: Tensor | None = None,
     at_once: int | None = None,
 ) -> Tensor:
@@ -41,6 +42,7 @@ def apgd_t(
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
         eps: radius of the ball, in pixel units.
         rounds: (targets, steps for each) of each round; there may be fewer classes than targets.
+        hope: as in `apgd`, for each target.
         seeds: N integers, the random start of each sample; 0, 1, 2, … where None.
         at_once: samples in a pass of the model; all where None.
 
@@ -67,6 +69,7 @@ def apgd_t(
                 norm=norm,
                 eps=eps,
                 steps=steps,
+                hope=hope,
                 targeted=False,
                 seeds=seeds[standing.cpu()] + (number * len(reached) + column) * STRIDE,
                 at_once=at_once,

@@ -59,8 +59,8 @@ _FIRST: Sequence[tuple[str, dict[str, Any]]] = (("pgd", {"steps": 10}), ("neares
 _FAST = (*_FIRST, ("apgd-t", {"rounds": ((5, 5), (2, 20))}))
 _STANDARD = (
     *_FIRST,
-    ("apgd-ce", {"steps": 100}),
-    ("apgd-t", {"rounds": ((9, 10), (3, 30), (1, 100))}),
+    ("apgd-ce", {"steps": 100, "restarts": 2, "hope": None}),
+    ("apgd-t", {"rounds": ((9, 10), (3, 30), (1, 100)), "hope": None}),
     ("fab-t", {"targets": 3, "steps": 50}),
     ("square", {"queries": 5000, "hope": 2.0}),
 )

@@ -1,4 +1,4 @@
-"""The nearest point of a hyperplane within the box [0, 1]: the step of DeepFool and FAB, in L∞, L2 and L1."""
+"""The nearest point of a hyperplane within the box [0, 1]: the step of FAB and `nearest`, in L∞, L2 and L1."""
 
 from __future__ import annotations
 

@@ -15,26 +15,40 @@ from pytest_cnnaudit.attacks.hyperplane import to_hyperplane
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, project, project_in_box, spread, steepest
 from pytest_cnnaudit.errors import AuditError
 
-_HOPS = 5  # DeepFool's steps at most; it needs two or three
+_HOPS = 8  # DeepFool's steps at most; it needs two on average, and one image of 48 more than five
 _OVERSHOOT = 0.05
+_HALVINGS, _DRAWN = 4, 0.008  # of the line search: 4 forward passes for 0.05% of the length
 _TINY = 1e-12
 
 
 class _Pace(NamedTuple):
-    """The schedule of a norm: step length in units of the current perturbation, momentum, and the change of eps."""
+    """The schedule of a norm: first and last step length, and first and last share by which eps changes."""
 
     step: tuple[float, float]
-    momentum: float
     change: tuple[float, float]
+
+    def at(self, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Step length and change of eps when `share` of the steps is taken: from first to last on half a cosine."""
+        cosine = (1 + torch.cos(math.pi * share)) / 2
+        step, change = (last + (first - last) * cosine for first, last in (self.step, self.change))
+        return step, change
 
 
 _PACES = {
-    "linf": _Pace((1.0, 0.02), 0.0, (0.2, 0.001)),
-    "l2": _Pace((1.0, 0.02), 0.0, (0.2, 0.001)),
-    "l1": _Pace((2.0, 0.05), 0.5, (0.2, 0.001)),
-    "l0": _Pace((3.0, 0.3), 0.0, (0.3, 0.05)),
+    "linf": _Pace((1.0, 0.02), (0.2, 0.001)),
+    "l2": _Pace((2.0, 0.02), (0.3, 0.001)),
+    "l1": _Pace((2.0, 0.05), (0.2, 0.003)),
+    "l0": _Pace((1.5, 3.0), (0.3, 0.02)),
 }
-"""Measured on a ResNet-20. L0: the step is in pixel units, since sparse changes go to the borders of [0, 1] anyway."""
+"""Steps are in units of the current perturbation (L1: of its L2 length); L0: in pixel units, since sparse changes go to
+the borders of [0, 1] anyway. Measured with 45 steps on an undefended ResNet-20 (CIFAR-10):
+
+- L2: falling geometrically from 4 to 0.01 gained 0.3% on 48 images, and of 32 others left one 2.4 times too far away.
+- L∞: a first step of 4 made the mean 3% larger.
+- L1: first steps of 1 and of 3 made the mean 5% and 2% larger.
+- L0: steps that grow keep exchanging values at the end. From 3 to 0.3 the mean was 6.8 values, so 6.1.
+"""
+_MANY = 100.0  # values that an L0 perturbation may begin with: dense ones hold thousands, and coming down takes steps
 
 
 def nearest(
@@ -43,7 +57,7 @@ def nearest(
     labels: Tensor,
     *,
     norm: Norm = "l2",
-    steps: int = 40,
+    steps: int = 45,
     targeted: bool = False,
     confidence: float | None = None,
     at_once: int | None = None,
@@ -51,11 +65,16 @@ def nearest(
     """DeepFool to get across the boundary, then FMN at the scale that it found.
 
     1. Steps to the nearest hyperplane, as in DeepFool (Moosavi-Dezfooli et al. 2016), along the one gradient of the
-       margin to the likeliest other class, until something fools.
+       margin to the likeliest other class, until something fools. For L1 and L0 they are those of L2: sparse steps
+       soon have no room left in the box (34 of 48 samples were not fooled by eight), and growing sparse by and by ends
+       lower than starting so (mean L1 1.31 against 1.38, L0 6.8 against 10).
     2. The fast minimum-norm attack (Pintor et al. 2021, algorithm 1): step up the gradient, project onto the ball of
        radius eps; shrink eps where the point fools, else widen it. The paper's steps have one length for all samples
        (1.0 in L2), and most of them are spent on coming down to the scale of the perturbation. Here that scale is known
-       from the start, and steps are measured in it, so that 40 do better than 100 (`tests/benchmarks`).
+       from the start, and steps are measured in it. On three sets of CIFAR-10 images, 45 ended where 100 of FMN do: the
+       mean at most 0.3% larger in L2 and 6% in L1; smaller by 0.3% in L∞ and by 15% to 40% in L0.
+
+    3. A line search towards the image, to the boundary: a few forward passes.
 
     Args:
         model: images N×C×H×W in [0, 1] to logits N×K.
@@ -96,7 +115,6 @@ def nearest(
             "fooled": torch.zeros_like(here, dtype=torch.bool),
             "length": torch.full_like(per_sample, torch.inf),
             "eps": torch.full_like(per_sample, torch.inf),
-            "velocity": torch.zeros_like(clean),
             "hops": torch.zeros_like(here),
             "taken": torch.zeros_like(here),
         }
@@ -110,15 +128,12 @@ def nearest(
         found = state["fooled"] | fools
 
         hopping = ~found & (state["hops"] < _HOPS) & (state["taken"] == 0)
-        hop = to_hyperplane(x, gradient, -value * (1 + _OVERSHOOT), "l1" if norm == "l0" else norm)
+        hop = to_hyperplane(x, gradient, -value * (1 + _OVERSHOOT), "linf" if norm == "linf" else "l2")
 
-        cosine = (1 + torch.cos(math.pi * state["taken"] / steps)) / 2
-        change = (pace.change[1] + (pace.change[0] - pace.change[1]) * cosine).to(x.dtype)
-        eps = _radius(eps.where(eps.isfinite(), size), fools, size, shortest, change, norm)
-        rate = (pace.step[1] + (pace.step[0] - pace.step[1]) * cosine).to(x.dtype)
+        rate, change = pace.at((state["taken"] / steps).to(x.dtype))
+        eps = _radius(eps.where(eps.isfinite(), _first(size, norm)), fools, size, shortest, change, norm)
         push = _push(gradient, x - clean, norm) * spread(rate)
-        velocity = pace.momentum * state["velocity"] + (1 - pace.momentum) * push
-        moved = _within(clean, x - clean + velocity, norm, eps)
+        moved = _within(clean, x - clean + push, norm, eps)
 
         taken = state["taken"] + ~hopping
         return state | {
@@ -127,18 +142,44 @@ def nearest(
             "fooled": found,
             "length": shortest,
             "eps": eps.where(~hopping, torch.inf),
-            "velocity": velocity.where(~spread(hopping), 0),
             "hops": state["hops"] + hopping,
             "taken": taken,
         }, (taken == steps) | (shortest == 0)
 
-    return flow(len(images), start, step, at_once=at_once)[0]
+    found, fooled = flow(len(images), start, step, at_once=at_once)
+    if norm == "l0":  # as many values change however much of the change is left
+        return found
+    share = torch.ones_like(found[:, 0, 0, 0])
+    here = fooled.nonzero()[:, 0]
+    for part in torch.split(here, at_once or max(len(here), 1)):  # type: ignore[no-untyped-call]
+
+        def fools(x: Tensor, label: Tensor = labels[part]) -> Tensor:
+            return objective(model(x), label) > 0
+
+        share[part] = _drawn_in(fools, images[part], found[part])
+    return images + spread(share) * (found - images)
+
+
+def _drawn_in(fools: Callable[[Tensor], Tensor], clean: Tensor, found: Tensor) -> Tensor:
+    """The smallest share of each perturbation that still fools, by halving: eps moved in steps larger than needed."""
+    low, high = torch.full_like(clean[:, 0, 0, 0], 1 - _DRAWN), torch.ones_like(clean[:, 0, 0, 0])
+    with torch.no_grad():
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            enough = fools(clean + spread(middle) * (found - clean))
+            low, high = low.where(enough, middle), middle.where(enough, high)
+    return high
+
+
+def _first(size: Tensor, norm: Norm) -> Tensor:
+    """The radius to begin with: the size of the first perturbation that fools, of a dense one for L0 only so much."""
+    return size.clamp(max=_MANY) if norm == "l0" else size
 
 
 def _radius(eps: Tensor, fools: Tensor, size: Tensor, shortest: Tensor, change: Tensor, norm: Norm) -> Tensor:
     """The next radius: smaller where the point fools, else larger, and always below the shortest found."""
     if norm == "l0":
-        smaller = torch.minimum((size * (1 - change)).floor(), size - 1)
+        smaller = torch.minimum((torch.minimum(size, eps) * (1 - change)).floor(), size - 1)
         larger = torch.maximum((eps * (1 + change)).floor(), eps + 1)
         return torch.minimum(smaller.where(fools, larger), shortest - 1).clamp(min=1)
     smaller = torch.minimum(eps, shortest) * (1 - change)

@@ -92,7 +92,7 @@ def uniform(like: Tensor, norm: Norm, eps: float, seeds: Tensor) -> Tensor:
         radius = eps * torch.rand((), generator=generator) ** (1 / direction.numel())
         return direction / length(direction[None], norm) * radius
 
-    return each_by_its_seed(draw, seeds).to(like)
+    return each_by_its_seed(draw, seeds).to(like) if len(seeds) else torch.zeros_like(like)
 
 
 def each_by_its_seed(draw: Callable[[torch.Generator], Tensor], seeds: Tensor) -> Tensor:

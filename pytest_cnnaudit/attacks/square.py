@@ -119,7 +119,7 @@ def square(
 
 def _doubled(taken: Tensor) -> Tensor:
     """Whether that many queries are 125, or twice that, and so on."""
-    times = torch.log2(taken.double() / 125)
+    times = torch.log2(taken.float() / 125)
     return (times >= 0) & (times == times.round())
 
 
@@ -154,7 +154,7 @@ def _tiles(clean: Tensor, eps: float, seeds: Tensor) -> Tensor:
     n, channels, height, width = clean.shape
     side = max(min(height, width) // 5, 1)
     rows, columns = height // side, width // side
-    drawn = draw(seeds, torch.zeros_like(seeds), (channels + 1) * rows * columns).view(n, -1, rows, columns)
+    drawn = draw(seeds, torch.zeros_like(seeds), (channels + 1) * rows * columns).view(n, channels + 1, rows, columns)
     drawn = drawn.repeat_interleave(side, 2).repeat_interleave(side, 3)
     upright, lying = (bump.repeat(rows, columns) for bump in _bumps([side])[0].to(clean))
     grid = _signs(drawn[:, 1:]).to(clean) * torch.where(drawn[:, :1] < 0.5, upright, lying)

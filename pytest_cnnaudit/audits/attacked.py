@@ -58,7 +58,7 @@ class Attacked:
         broken_by = torch.full_like(batch.labels, -1)
         held_by = -margin(clean.logits, batch.labels)
         standing = correct.nonzero()[:, 0]
-        fast = self.borrowed.fast(batch.images, self.engine.precision)
+        fast = self.borrowed.fast(batch.images[: self.at_once], self.engine.precision)
         for number, attack in enumerate(self.cascade, self.first):
             if not len(standing):
                 break
@@ -108,8 +108,8 @@ class Attacked:
         return torch.full_like(batch.labels, self.target)
 
     def _check(self, name: str, candidates: object, images: Tensor) -> None:
-        size = float(length(check_images(name, candidates, images) - images, self.norm).max())
-        if not size <= self.eps + _SLACK:
+        size = float(length(check_images(name, candidates, images).detach() - images, self.norm).max())
+        if not size <= self.eps + _SLACK * max(1, self.eps):
             raise AuditError(
                 f"The attack {name} left the ball: ‖δ‖ is {size:.6g} in {self.norm}, but eps is {self.eps:.6g}."
             )
@@ -152,7 +152,7 @@ def check_images(name: str, found: object, images: Tensor) -> Tensor:
         raise AuditError(f"The attack {name} returned {type(found).__name__}, not a tensor of images.")
     if found.shape != images.shape:
         raise AuditError(f"The attack {name} returned {tuple(found.shape)} for images of {tuple(images.shape)}.")
-    low, high = (float(value) for value in found.aminmax())
+    low, high = (float(value) for value in found.detach().aminmax())
     if not (low >= 0 and high <= 1):
         raise AuditError(f"The attack {name} returned values from {low:.3g} to {high:.3g}; images are in [0, 1].")
     return found

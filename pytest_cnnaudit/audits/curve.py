@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pytest_cnnaudit.attacks.cascade import AttackChoice, Auto, Bound, bind
 from pytest_cnnaudit.attacks.norms import Norm
 from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, Attacked, radius
-from pytest_cnnaudit.audits.robustness import checked_radius
+from pytest_cnnaudit.audits.robustness import check_auto, checked_radius
 from pytest_cnnaudit.audits.smallest import Smallest
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
@@ -68,6 +68,7 @@ def measure_curve(
     """
     if not isinstance(eps, Sequence) or isinstance(eps, str) or not eps:
         raise AuditError(f"eps={eps!r} is no list of radii; give several, for example [1 / 255, 2 / 255, 4 / 255].")
+    check_auto(auto, attack)
     radii = tuple(sorted({checked_radius(norm, each) for each in eps}))
     cascades = [bind(attack, norm=norm, eps=each, auto=auto, options=options) for each in radii]
     if attack == "auto":  # what it finds, the search for the smallest perturbation has found

@@ -37,7 +37,8 @@ class PerturbationMeasurement(Measurement):
 
     def quantile(self, q: float) -> Metric:
         """The perturbation that the share `q` of the samples does not exceed."""
-        return self.quantiles[q] if q in self.quantiles else _quantile(self.per_sample["perturbation"], q, ())
+        known = {0.5: self.median, **self.quantiles}.get(q)
+        return _quantile(self.per_sample["perturbation"], q, self.median.story) if known is None else known
 
 
 def measure_min_perturbation(
@@ -68,8 +69,7 @@ def measure_min_perturbation(
     check_norm(norm)
     thresholds = dict(at_least or {})
     for q in thresholds:
-        if not 0 < q < 1:
-            raise AuditError(f"The quantile {q} is not between 0 and 1.")
+        _check_quantile(q)
     attacks = bind(attack, norm=norm, eps=None, options=options)
     n = len(samples)
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
@@ -117,9 +117,16 @@ def measure_min_perturbation(
     )
 
 
+def _check_quantile(q: float) -> None:
+    if not 0 < q < 1:
+        raise AuditError(f"The quantile {q} is not between 0 and 1.")
+
+
 def _quantile(size: NDArray[np.floating], q: float, story: tuple[str, ...]) -> Metric:
-    name = "median perturbation" if q == 0.5 else f"{q:.0%} quantile of the perturbation"
-    text = f"At most {q:.0%} of the samples are fooled by less; where the model is wrong already it is 0."
+    _check_quantile(q)
+    percent = f"{100 * q:.6g}%"
+    name = "median perturbation" if q == 0.5 else f"{percent} quantile of the perturbation"
+    text = f"At most {percent} of the samples are fooled by less; where the model is wrong already it is 0."
     return quantile(size, q, name=name, help=text, story=story)
 
 

@@ -73,8 +73,7 @@ def measure_robustness(
     eps = checked_radius(norm, eps)
     if target is not None and not targeted:
         raise AuditError(f"target={target} was given without targeted=True.")
-    if auto != "fast" and attack != "auto":
-        raise AuditError(f"auto={auto!r} goes with attack='auto', but attack={attack!r} was given.")
+    check_auto(auto, attack)
     cascade = bind(attack, norm=norm, eps=eps, targeted=targeted, auto=auto, options=options)
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
         step = Attacked(model, borrowed, cascade, norm, eps, targeted, target, engine, engine.at_once(samples))
@@ -157,6 +156,12 @@ def checked_radius(norm: str, eps: float | None) -> float:
     if not (isinstance(eps, int | float) and 0 < eps < float("inf")):
         raise AuditError(f"eps={eps!r} is not a radius; give a positive number in pixel units, for example 4 / 255.")
     return eps
+
+
+def check_auto(auto: str, attack: AttackChoice) -> None:
+    """Raise an `AuditError` for an `auto` that would be passed over."""
+    if auto != "fast" and attack != "auto":
+        raise AuditError(f"auto={auto!r} goes with attack='auto', but attack={attack!r} was given.")
 
 
 def _per_class(

@@ -59,7 +59,7 @@ class Smallest:
         at_stake = (~there).nonzero()[:, 0]
         size = torch.where(there, 0.0, torch.inf).to(batch.images.device)
         adversarial, found_by = batch.images.clone(), torch.full_like(batch.labels, -1)
-        fast = self.borrowed.fast(batch.images, self.engine.precision)
+        fast = self.borrowed.fast(batch.images[: self.at_once], self.engine.precision)
         for number, attack in enumerate(self.attacks if len(at_stake) else ()):
             images = batch.images[at_stake]
             found = attack.run(fast, images, goal[at_stake], seeds[at_stake.cpu()], self.at_once)

@@ -101,14 +101,15 @@ def until_confident(
 ) -> Verdict:
     """Attack samples in random order until the verdict is decided with `confidence` for their population.
 
-    Waudby-Smith & Ramdas 2024, see `sequential_verdict`: it may be asked for after every block. Where the samples run
-    out before, the verdict is the exact one on all of them.
+    Waudby-Smith & Ramdas 2024, see `sequential_verdict`: it may be asked for after every block. A verdict that the rest
+    of its block contradicts waits until the share found is on its side again. Where the samples run out before, the
+    verdict is the exact one on all of them. Where it stops follows from the seed, whatever the batch size.
     """
     if not 0 < confidence < 1:
         raise AuditError(f"confidence={confidence} is not a probability between 0 and 1; 0.95 is usual.")
     n = len(samples)
     order = np.random.default_rng(engine.draw_seed()).permutation(n)
-    block = max(step.at_once // 8, 8)
+    block = max(replace(engine, batch_size=None).at_once(samples) // 8, 8)
     found: Part | None = None
     held: NDArray[np.bool_] = np.zeros(0, dtype=bool)
     while len(held) < n:
@@ -118,7 +119,7 @@ def until_confident(
         found = part.at(chosen) if found is None else found.merge(part.at(chosen))
         if is_decided(held.sum(), len(held), n, at_least):
             break
-        if sequential_verdict(held, at_least, confidence) != "undecided":
+        if sequential_verdict(held, at_least, confidence) == ("above" if held.mean() >= at_least else "below"):
             break
     if found is None:
         raise AuditError(f"There are no samples to measure in {samples.source}.")

@@ -16,9 +16,9 @@ NORMS = ["linf", "l2", "l1"]
 REFERENCE = {"linf": "Linf", "l2": "L2"}
 norms = st.sampled_from(NORMS)
 variants = {
-    "ce": functools.partial(apgd, loss="ce"),
-    "dlr": functools.partial(apgd, loss="dlr"),
-    "t": lambda *args, steps, **settings: apgd_t(*args, rounds=((3, steps),), **settings),
+    "ce": functools.partial(apgd, loss="ce", hope=None),
+    "dlr": functools.partial(apgd, loss="dlr", hope=None),
+    "t": lambda *args, steps, **settings: apgd_t(*args, rounds=((3, steps),), **{"hope": None} | settings),
 }
 each_variant = pytest.mark.parametrize("variant", variants)
 ignore_import = pytest.mark.filterwarnings("ignore:Please import .gaussian_filter.:DeprecationWarning")
@@ -70,7 +70,7 @@ def test_neither_batch_nor_order_change_a_samples_result(
 def test_a_linear_classifier_is_fooled_exactly_beyond_the_distance_to_its_boundary(linear, variant, norm, factor, seed):
     """It has two classes, so that `apgd_t` has to do without the ratio of the DLR loss."""
     model, images, labels, distances = linear(seed, count=1)
-    attack = functools.partial(apgd, targeted=True) if variant == "targeted" else variants[variant]
+    attack = functools.partial(apgd, targeted=True, hope=None) if variant == "targeted" else variants[variant]
     goal = 1 - labels if variant == "targeted" else labels
     result = attack(model, images, goal, norm=norm, eps=factor * float(distances[norm]), steps=50)
     assert (model(result).argmax(1) != labels).item() == (factor > 1)
@@ -137,6 +137,24 @@ def test_restarts_go_on_with_the_standing_samples_and_fool_no_fewer(resnet4b_mod
     assert fooled.sum() < len(images)
     assert (fooled_at_last | ~fooled).all()
     assert once[fooled].equal(thrice[fooled])
+
+
+@each_variant
+@pytest.mark.parametrize("norm", NORMS)
+def test_giving_up_saves_passes_and_changes_no_answer_that_fools(resnet4b_model, cifar, variant, norm):
+    images, labels = (each[:32] for each in cifar)
+    eps = {"linf": 4 / 255, "l2": 0.5, "l1": 6}[norm]
+    with resnet4b_model.borrow() as model:
+        found, costs = [], []
+        for hope in (None, 1.0):
+            before = model.cost.forward
+            found.append(variants[variant](model, images, labels, norm=norm, eps=eps, steps=40, hope=hope))
+            costs.append(model.cost.forward - before)
+        fooled = [model(each).argmax(1) != labels for each in found]
+    assert costs[1] < 0.9 * costs[0]
+    assert (fooled[0] | ~fooled[1]).all()
+    if variant != "t":  # with other targets given up, a sample may fall to another one
+        assert found[0][fooled[1]].equal(found[1][fooled[1]])
 
 
 def test_the_likeliest_classes_come_in_order_and_never_the_label():
@@ -225,7 +243,7 @@ def test_the_iterates_are_those_of_torchattacks_from_the_same_start(
         images, labels = cifar[0][:40].double(), cifar[1][:40]
         right = model(images).argmax(1) == labels
         images, labels = images[right], labels[right]
-        ours = apgd(model, images, labels, norm=norm, eps=eps, steps=steps)
+        ours = apgd(model, images, labels, norm=norm, eps=eps, steps=steps, hope=None)
         recorder = Recorder(model).eval()
         reference_from(recorder, images, norm, eps, steps=steps)(images, labels)
         # The first that it shows to the model are the images themselves.
@@ -243,7 +261,7 @@ def test_the_sparse_iterates_are_those_of_adv_lib_from_the_same_start(
         images, labels = cifar[0][:40].double().clamp(0.1, 0.9), cifar[1][:40]  # the start is in the range
         right = model(images).argmax(1) == labels
         images, labels = images[right], labels[right]
-        ours = apgd(model, images, labels, norm="l1", eps=eps, steps=steps)
+        ours = apgd(model, images, labels, norm="l1", eps=eps, steps=steps, hope=None)
         start = _on_the_sphere(images, "l1", eps, torch.arange(len(images))) - images
         monkeypatch.setattr(torch, "randn_like", lambda _: start)
         recorder = Recorder(model).eval()
@@ -261,7 +279,7 @@ def test_it_is_as_strong_as_in_torchattacks(resnet20_model, cifar, reference_fro
     with resnet20_model.borrow() as model:
         right = (model(cifar[0][:32]).argmax(1) == cifar[1][:32]).nonzero()[:, 0]
         images, labels = (each[right] for each in cifar)
-        ours = apgd(model, images, labels, norm=norm, eps=eps, steps=25, loss=variant)
+        ours = apgd(model, images, labels, norm=norm, eps=eps, steps=25, loss=variant, hope=None)
         theirs = reference_from(model, images, norm, eps, steps=25, loss=variant)(images, labels)
         standing, expected = (int((model(each).argmax(1) == labels).sum()) for each in (ours, theirs))
     assert 0 < expected < len(images)
@@ -277,7 +295,7 @@ def test_towards_one_class_after_the_other_it_is_as_strong_as_in_torchattacks(re
 
     images, labels = (each[:count] for each in cifar)
     with request.getfixturevalue(f"{name}_model").borrow() as model:
-        ours = apgd_t(model, images, labels, norm=norm, eps=eps, rounds=((9, 25),))
+        ours = apgd_t(model, images, labels, norm=norm, eps=eps, rounds=((9, 25),), hope=None)
         theirs = torchattacks.APGDT(model, norm=REFERENCE[norm], eps=eps, steps=25, n_classes=10)(images, labels)
         standing, expected = (int((model(each).argmax(1) == labels).sum()) for each in (ours, theirs))
     assert 0 < expected < len(images)

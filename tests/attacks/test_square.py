@@ -93,6 +93,28 @@ def test_a_query_is_one_forward_pass_and_a_fooled_sample_asks_no_more(tiny_net, 
         assert model.cost - before == Cost(2 + 3 * 7, 0)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_giving_up_saves_queries_and_changes_no_answer_that_fools(resnet4b_model, cifar, norm):
+    images, labels = (each[:24] for each in cifar)
+    with resnet4b_model.borrow() as model, torch.no_grad():
+        found, costs = [], []
+        for hope in (None, 1.0):
+            before = model.cost.forward
+            eps = {"linf": 4 / 255, "l2": 0.5}[norm]
+            found.append(square(model, images, labels, norm=norm, eps=eps, queries=600, hope=hope))
+            costs.append(model.cost.forward - before)
+        fooled = [model(each).argmax(1) != labels for each in found]
+    assert costs[1] < 0.9 * costs[0]
+    assert (fooled[0] | ~fooled[1]).all()
+    assert found[0][fooled[1]].equal(found[1][fooled[1]])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_no_samples_ask_nothing(norm):
+    images, labels = torch.rand(0, 3, 6, 6), torch.zeros(0, dtype=torch.int64)
+    assert square(brightness, images, labels, norm=norm, eps=0.1).shape == images.shape
+
+
 def test_no_gradient_is_asked_of_the_model():
     def hard(images):
         assert not torch.is_grad_enabled()

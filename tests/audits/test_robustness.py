@@ -228,9 +228,9 @@ def test_the_cost_is_what_passed_through_the_module(tiny_model, tiny_samples, co
 
 
 def test_what_an_attack_costs(tiny):
-    """One clean pass, one to take the gradient, one to see whether it fools; and two of four, to compare with folded."""
+    """A pass to classify, one for the gradient, one to see if it fools; and four samples twice, to compare folded."""
     cost = tiny.attack(**HALF).cost
-    assert (cost.forward, cost.backward) == (24 + 8, 8)
+    assert (cost.forward, cost.backward) == (24 + 8, 8 + 8)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,0 +1,160 @@
+"""What the benchmarks share: one thread, passes counted whoever makes them, and the floor that time is held against."""
+
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from pytest_cnnaudit import AuditModel
+
+
+class Counted(torch.nn.Module):
+    """A model as other libraries take it, that counts the passes of samples through it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.forwards, self.backwards = model, 0, 0
+
+    def forward(self, images):
+        self.forwards += len(images)
+        images = images.view_as(images)
+        if images.requires_grad:
+            images.register_hook(lambda gradient: gradient.contiguous())  # torchattacks' FAB views it as such
+        logits = self.model(images)
+        if logits.requires_grad:
+            logits.register_hook(self._backward)
+        return logits
+
+    def _backward(self, gradient):
+        self.backwards += len(gradient)
+
+
+class Spent(NamedTuple):
+    """What a piece of work returned, and what it took."""
+
+    result: object
+    forwards: int
+    backwards: int
+    over_floor: float
+
+    @property
+    def passes(self):
+        return self.forwards + self.backwards
+
+
+def plain(model, images, labels):
+    """The floor: forward and input-gradient passes, unfolded, in contiguous order, weights frozen; nothing else."""
+    images = images.clone().requires_grad_()
+    torch.autograd.grad(torch.nn.functional.cross_entropy(model(images), labels, reduction="sum"), images)
+
+
+def plain_forward(model, images, _labels):
+    with torch.no_grad():
+        model(images)
+
+
+class Bench:
+    """Images, labels and a borrowed model, and the price of work done with them."""
+
+    def __init__(self, audit_model: AuditModel, borrowed, images, labels):
+        self.audit_model, self.model, self.images, self.labels = audit_model, borrowed, images, labels
+
+    def correct(self, images=None) -> torch.Tensor:
+        with torch.no_grad():
+            return self.model(self.images if images is None else images).argmax(1) == self.labels
+
+    def accuracy(self, images) -> float:
+        return float(self.correct(images).float().mean())
+
+    def theirs(self, work: Callable) -> Spent:
+        """`work(model)` with a model that counts."""
+        counted = Counted(self.model).eval()
+        torch.manual_seed(0)
+        began = time.process_time()
+        result = work(counted)
+        spent = time.process_time() - began
+        return Spent(result, counted.forwards, counted.backwards, spent / self._floor(counted.forwards, counted.backwards))
+
+    def ours(self, work: Callable) -> Spent:
+        """`work()`, whose passes the borrowed model counts."""
+        before, began = self.model.cost, time.process_time()
+        result = work()
+        spent, cost = time.process_time() - began, self.model.cost - before
+        return Spent(result, cost.forward, cost.backward, spent / self._floor(cost.forward, cost.backward))
+
+    def audited(self, work: Callable) -> Spent:
+        """`work()`, which returns a measurement that counts."""
+        began = time.process_time()
+        result = work()
+        spent, cost = time.process_time() - began, result.cost
+        return Spent(result, cost.forward, cost.backward, spent / self._floor(cost.forward, cost.backward))
+
+    def _floor(self, forwards: int, backwards: int) -> float:
+        """Seconds that so many passes take in full batches, measured now: the machine's pace drifts."""
+        count, rounds = len(self.images), 2
+        took = []
+        for work in (plain, plain_forward):
+            began = time.process_time()
+            for _ in range(rounds):
+                work(self.model, self.images, self.labels)
+            took.append((time.process_time() - began) / rounds / count)
+        return backwards * took[0] + (forwards - backwards) * took[1]
+
+
+@pytest.fixture
+def bench(request, cifar_samples):
+    """Makes a `Bench`: bench(name of a model's fixture, number of images)."""
+    opened = []
+
+    def make(name, count, *, only_correct=False):
+        audit_model = request.getfixturevalue(name)
+        borrowing = audit_model.borrow()
+        borrowed = borrowing.__enter__()
+        opened.append(borrowing)
+        batch = next(cifar_samples.batches(count))
+        images, labels = batch.images.contiguous(), batch.labels
+        made = Bench(audit_model, borrowed, images, labels)
+        if only_correct:
+            right = made.correct()
+            made.images, made.labels = images[right], labels[right]
+        plain(borrowed, made.images, made.labels)  # the first pass of a process is slower
+        return made
+
+    yield make
+    for borrowing in opened:
+        borrowing.__exit__(None, None, None)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads that wait for each other burn process time, the more the busier the machine is."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def adv_lib():
+    """adv-lib's attacks. It wants visdom for plots nobody asks for, which does not install any more: an empty one does."""
+    sys.modules.setdefault("visdom", types.ModuleType("visdom"))
+    return pytest.importorskip("adv_lib.attacks", reason="needs adv-lib: pip install --no-deps adv-lib")
+
+
+@pytest.fixture
+def show(capsys):
+    """Prints a line of figures, captured or not."""
+
+    def line(name, spent, figure=""):
+        with capsys.disabled():
+            print(
+                f"\n  {name:34} {figure:42} forward {spent.forwards:7,}  backward {spent.backwards:7,}"
+                f"  {spent.over_floor:5.2f} of its floor",
+                end="",
+            )
+
+    return line
