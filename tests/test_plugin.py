@@ -159,10 +159,16 @@ def test_a_fixture_that_wraps_ours_is_still_ours(run, outcomes):
 
 def test_help_lists_the_options_and_the_ini_settings(pytester):
     result = pytester.runpytest_inprocess("--help")
-    for name in ("--cnnaudit ", "--cnnaudit-dir=DIR", "--cnnaudit-device=DEVICE", "--cnnaudit-seed=N"):
+    for name in (
+        "--cnnaudit ",
+        "--cnnaudit-dir=DIR",
+        "--cnnaudit-device=DEVICE",
+        "--cnnaudit-seed=N",
+        "--cnnaudit-precision=P",
+    ):
         result.stdout.fnmatch_lines([f"*{name}*"])
-    for name in ("cnnaudit (bool)", "cnnaudit_dir (string)", "cnnaudit_device (string)", "cnnaudit_seed (string)"):
-        result.stdout.fnmatch_lines([f"*{name}*"])
+    for name in ("(bool)", "_dir (string)", "_device (string)", "_seed (string)", "_precision (string)"):
+        result.stdout.fnmatch_lines([f"*cnnaudit{' ' if name == '(bool)' else ''}{name}*"])
 
 
 def test_markers_lists_ours(pytester):
@@ -191,6 +197,7 @@ def test_the_command_line_wins_over_the_ini_file(run, pytester, reported):
         ("--cnnaudit-seed=-1", "*--cnnaudit-seed is '-1'; give a whole number*"),
         ("--cnnaudit-device=gpu", "*--cnnaudit-device is 'gpu'; give auto, cpu, cuda, cuda:N or mps*"),
         ("--cnnaudit-device=cuda:99", "*'cuda:99' is not there*Use 'auto' or 'cpu'*"),
+        ("--cnnaudit-precision=int8", "*--cnnaudit-precision is 'int8'; use float32 or bfloat16*"),
     ],
 )
 def test_a_bad_option_stops_the_run_before_it_starts(run, pytester, option, sentence):
@@ -199,6 +206,30 @@ def test_a_bad_option_stops_the_run_before_it_starts(run, pytester, option, sent
     result.stderr.fnmatch_lines([sentence])
     result.stderr.no_fnmatch_line("*Traceback*")
     assert not (pytester.path / "cnnaudit-report").exists()
+
+
+PRECISE = """
+    def test_attack(audit):
+        found = audit.assert_robust(eps=0.12, min_accuracy=0.5, attack="fgsm")  # 4 of 8 hold
+        assert found.per_sample["robust"].sum() == 4
+        assert audit.assert_min_perturbation("linf", median=0.09).median < 0.15
+        assert audit._engine.precision == {!r}
+"""
+
+
+def test_attacks_run_in_the_precision_asked_for(run, pytester):
+    run(PRECISE.format("float32")).assert_outcomes(passed=1)
+    run(PRECISE.format("bfloat16"), "--cnnaudit-precision=bfloat16").assert_outcomes(passed=1)
+    pytester.makeini("[pytest]\ncnnaudit_precision = bfloat16\n")
+    run(PRECISE.format("bfloat16")).assert_outcomes(passed=1)
+    run(PRECISE.format("float32"), "--cnnaudit-precision=float32").assert_outcomes(passed=1)
+
+
+def test_a_bad_precision_in_the_ini_file_stops_the_run_too(run, pytester):
+    pytester.makeini("[pytest]\ncnnaudit_precision = float16\n")
+    result = run("raise SystemExit('collected')")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--cnnaudit-precision is 'float16'; use float32 or bfloat16*"])
 
 
 def test_a_bad_option_does_not_matter_without_the_flag(run):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from pytest_cnnaudit.statistics import bootstrap_interval, is_decided, mean, proportion_interval, share
+from pytest_cnnaudit.statistics import bootstrap_interval, is_decided, mean, proportion_interval, quantile, share
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 1), (0, 10), (5, 10), (10, 10), (158, 512), (499, 500)])
@@ -107,3 +107,84 @@ def test_a_verdict_that_was_reached_early_is_the_one_at_the_end(hits):
     for order in (np.arange(n) < hits, np.arange(n) >= n - hits, np.random.default_rng(0).permutation(n) < hits):
         done = next(done for done in range(n + 1) if is_decided(order[:done].sum(), done, n, at_least))
         assert (order[:done].mean() >= at_least) == (hits / n >= at_least)
+
+
+# Quantiles -----------------------------------------------------------------------------------------------------------
+
+sizes = st.lists(st.floats(0, 10) | st.just(math.inf), min_size=1, max_size=40)
+shares = st.floats(0.001, 0.999)
+
+
+@settings(max_examples=200)
+@given(values=sizes, q=shares)
+def test_a_quantile_is_the_smallest_value_that_enough_do_not_exceed(values, q):
+    found, values = quantile(np.array(values), q, name="x"), np.array(values)
+    assert found in values
+    assert np.mean(values <= found) >= q or math.isclose(np.mean(values <= found), q)
+    assert np.mean(values < found) < q or math.isclose(np.mean(values < found), q)
+    assert found.n == len(values)
+
+
+@settings(max_examples=200)
+@given(values=sizes, q=shares)
+def test_the_interval_of_a_quantile_lies_around_it_on_values_that_were_there(values, q):
+    found = quantile(np.array(values), q, name="x")
+    low, high = found.ci95
+    assert low <= found <= high
+
+
+@given(values=sizes, q=shares, p=shares)
+def test_a_larger_share_has_a_larger_quantile_and_larger_ends(values, q, p):
+    low, high = (quantile(np.array(values), each, name="x") for each in sorted([q, p]))
+    assert low <= high
+    assert low.ci95[0] <= high.ci95[0]
+    assert low.ci95[1] <= high.ci95[1]
+
+
+@given(values=sizes, q=shares, seed=st.integers(0, 99))
+def test_a_quantile_depends_on_no_order_and_not_on_the_scale(values, q, seed):
+    values = np.array(values)
+    before = values.copy()
+    found = quantile(np.random.default_rng(seed).permutation(values), q, name="x")
+    expected, scaled = quantile(values, q, name="x"), quantile(values * 4, q, name="x")
+    assert (float(found), *map(float, found.ci95)) == (float(expected), *map(float, expected.ci95))
+    assert (float(scaled), *map(float, scaled.ci95)) == (4 * float(expected), *(4 * each for each in expected.ci95))
+    np.testing.assert_array_equal(values, before)
+
+
+def test_infinite_values_count_as_the_largest():
+    values = np.array([1.0, math.inf, 2.0, math.inf, 3.0])
+    assert quantile(values, 0.6, name="x") == 3
+    assert quantile(values, 0.61, name="x") == math.inf
+    low, high = quantile(values, 0.61, name="x").ci95
+    assert (low <= 3, high) == (True, math.inf)
+
+
+def test_the_quantile_of_one_value_is_that_value_and_of_none_not_a_number():
+    for q in (0.05, 0.5, 0.95):
+        assert quantile(np.array([0.3]), q, name="x") == 0.3
+        nothing = quantile(np.zeros(0), q, name="x", help="help", story=("story",))
+        assert math.isnan(nothing)
+        assert (nothing.n, nothing.ci95, nothing.help, nothing.story) == (0, None, "help", ("story",))
+
+
+def test_a_quantile_knows_what_it_was_told():
+    found = quantile(np.arange(9.0), 0.5, name="median x", help="help", story=("story",), higher_is_better=False)
+    assert (found.name, found.help, found.story, found.higher_is_better) == ("median x", "help", ("story",), False)
+    assert repr(found) == "median x 4.00 (95% CI 1.00 to 7.00, n 9)"
+
+
+@pytest.mark.parametrize(("n", "q"), [(9, 0.5), (20, 0.25), (20, 0.5), (100, 0.05), (100, 0.95), (101, 0.6)])
+def test_the_interval_of_a_quantile_covers_that_of_the_population_95_times_in_100(n, q):
+    """Of an exponential and of a discrete population; where ties widen it, it covers all the more often."""
+    rng, times = np.random.default_rng(0), 600
+    true = -math.log(1 - q)
+    hits = discrete = 0
+    for _ in range(times):
+        values = rng.exponential(size=n)
+        low, high = quantile(values, q, name="x").ci95
+        hits += low <= true <= high
+        low, high = quantile(np.ceil(values * 3), q, name="x").ci95
+        discrete += low <= math.ceil(true * 3) <= high
+    assert hits / times >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / times)
+    assert discrete >= hits

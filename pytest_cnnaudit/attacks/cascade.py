@@ -55,8 +55,8 @@ SMALLEST: Mapping[str, Attack] = {
 
 ATTACKS: Mapping[str, Attack] = {**SMALLEST, **WITHIN}
 
-_FIRST: Sequence[tuple[str, dict[str, Any]]] = (("pgd", {"steps": 10}), ("nearest", {}))
-_FAST = (*_FIRST, ("apgd-t", {"rounds": ((5, 5), (2, 20))}))
+_FIRST: Sequence[tuple[str, dict[str, Any]]] = (("pgd", {"steps": 10}), ("nearest", {"steps": 40}))
+_FAST = (*_FIRST, ("apgd-t", {"rounds": ((5, 5), (2, 20), (1, 60)), "hope": 100.0}))
 _STANDARD = (
     *_FIRST,
     ("apgd-ce", {"steps": 100, "restarts": 2, "hope": None}),

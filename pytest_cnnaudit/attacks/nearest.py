@@ -151,7 +151,7 @@ def nearest(
         return found
     share = torch.ones_like(found[:, 0, 0, 0])
     here = fooled.nonzero()[:, 0]
-    for part in torch.split(here, at_once or max(len(here), 1)):  # type: ignore[no-untyped-call]
+    for part in torch.split(here, at_once or max(len(here), 1)):
 
         def fools(x: Tensor, label: Tensor = labels[part]) -> Tensor:
             return objective(model(x), label) > 0

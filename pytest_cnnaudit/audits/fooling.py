@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,11 @@ def measure_fooling(
             raise AuditError(f"confidence={confidence} is not a probability between 0 and 1.")
         options = {**options, "confidence": confidence}
     attacks = bind(attack, norm=norm, eps=None, targeted=True, options=options)
+    if confidence is not None and any(each.name == "carlini-wagner" for each in attacks):
+        raise AuditError(
+            "The confidence of carlini-wagner is a difference of logits, not a probability; with confidence= use "
+            "attack='auto'."
+        )
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
         at_once = engine.at_once(samples)
         step = Smallest(model, borrowed, attacks, norm, engine, at_once, target=wanted, confidence=confidence)
@@ -112,8 +118,8 @@ def measure_fooling(
 
 
 def _class_number(model: AuditModel, target: int | str) -> int:
-    if isinstance(target, int):
-        return target
+    if not isinstance(target, str):
+        return operator.index(target)
     names = model.class_names or ()
     matching = [number for number, name in enumerate(names) if name == target]
     if len(matching) != 1:

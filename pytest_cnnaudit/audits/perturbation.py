@@ -106,7 +106,7 @@ def measure_min_perturbation(
         per_sample=found.columns,
         cost=cost,
         notes=tuple(f"{line[0].upper()}{line[1:]}." for line in story[1:]),
-        exhibits=(*_exhibits(found), _distribution(size, norm)),
+        exhibits=(_distribution(size, norm), *_exhibits(found)),
         median=_quantile(size, 0.5, told),
         quantiles={q: _quantile(size, q, told) for q in sorted({0.05, 0.25, 0.75, 0.95, *thresholds} - {0.5})},
         clean_accuracy=share(

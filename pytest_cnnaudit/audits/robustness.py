@@ -184,7 +184,7 @@ def _exhibits(found: Part, fooled_by: Sequence[tuple[str, int]]) -> tuple[Exhibi
             "Fooled by the least",
             "The smallest perturbations that fooled come first. Both differences are signed and centred on grey.",
         ),
-        "robust": ("Held out", "Still classified correctly after every attack, the least certain first."),
+        "robust": ("Held out", "Still classified correctly after every attack that they met, the least certain first."),
     }
     rows = tuple(
         Exhibit(*texts[name], rows=kept.shown, columns=COLUMNS) for name, kept in found.kept.items() if kept.rows
@@ -193,7 +193,9 @@ def _exhibits(found: Part, fooled_by: Sequence[tuple[str, int]]) -> tuple[Exhibi
         return rows
     n = len(found)
     wrong = int((~found["correct"]).sum())
-    stages = [("no attack (misclassified as it is)", wrong), *fooled_by, ("nothing", int(found["robust"].sum()))]
+    held, spared = (int((found["robust"] & met).sum()) for met in (found["settled"], ~found["settled"]))
+    stages = [("no attack (misclassified as it is)", wrong), *fooled_by, ("nothing", held)]
+    stages += [("nothing yet: spared, as the verdict was certain", spared)] if spared else []
     table = Table(
         "Which attack fooled whom",
         "Each attack meets only what those above it have left standing.",

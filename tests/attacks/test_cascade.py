@@ -31,7 +31,7 @@ def test_auto_is_a_cascade_of_the_named_attacks_that_can_do_it(norm, auto, targe
 
 
 def test_there_is_no_other_auto():
-    with pytest.raises(AuditError, match="no auto='best'.*'fast' or 'standard'"):
+    with pytest.raises(AuditError, match=r"no auto='best'.*'fast' or 'standard'"):
         automatic("best", "linf", targeted=False)
 
 

@@ -42,6 +42,7 @@ def test_the_gradient_is_for_the_images_and_never_for_the_weights():
     logits, values, gradient = input_gradient(net, images, lambda logits: logits[:, 1])
     torch.testing.assert_close(gradient.flatten(1), net[1].weight[1].detach().expand(2, -1))
     torch.testing.assert_close(logits, net(images).detach())
+    assert values.equal(logits[:, 1])
     assert all(weight.grad is None for weight in net.parameters())
     assert not images.requires_grad
     assert not logits.requires_grad

@@ -84,7 +84,9 @@ def test_a_sample_falls_at_the_first_radius_that_reaches_its_boundary(sizes, eps
 
     seen = []
     samples = Samples.from_tensors(images, [0] * len(sizes))
-    curve = Audit(AuditModel(Steps()), samples, device="cpu", batch_size=batch_size).robustness_curve("linf", eps, brighter)
+    curve = Audit(AuditModel(Steps()), samples, device="cpu", batch_size=batch_size).robustness_curve(
+        "linf", eps, brighter
+    )
     radii = sorted(set(eps))
     for size, falls in zip(sizes, curve.per_sample["falls"], strict=True):
         reach = math.inf if math.isinf(size) else size + 1e-6  # the boundary itself is still class 0
@@ -124,7 +126,7 @@ def test_the_accuracy_at_a_radius_is_found_whatever_the_rounding(tiny):
     curve = tiny.robustness_curve("linf", [k / 255 for k in (10, 30)])
     assert curve.at(0.1 / 25.5 * 10) is curve.robust_accuracy[10 / 255]
     assert curve.at(30 / 255).name == "robust accuracy at 30/255"
-    with pytest.raises(AuditError, match="eps=0.05 was not measured; the curve has 0.039.*, 0.117"):
+    with pytest.raises(AuditError, match=r"eps=0.05 was not measured; the curve has 0.039.*, 0.117"):
         curve.at(0.05)
     assert curve.at(30 / 255) <= 0.5
     assert curve.metrics[-1] is curve.at(30 / 255)  # it was held against a threshold
@@ -132,7 +134,7 @@ def test_the_accuracy_at_a_radius_is_found_whatever_the_rounding(tiny):
 
 @pytest.mark.parametrize("eps", [(), [], None, 0.1, "0.1", [0.1, 0], [0.1, -0.1], [math.nan], [math.inf], ["0.1"]])
 def test_wrong_radii_are_refused(tiny, eps):
-    with pytest.raises(AuditError, match="is no list of radii; give several|is not a radius; give a positive number"):
+    with pytest.raises(AuditError, match=r"is no list of radii; give several|is not a radius; give a positive number"):
         tiny.robustness_curve("linf", eps)
 
 
@@ -141,7 +143,7 @@ def test_wrong_names_are_refused(tiny):
         tiny.robustness_curve("l3", [0.1])
     with pytest.raises(AuditError, match="There is no attack 'pdg'"):
         tiny.robustness_curve("linf", [0.1], "pdg")
-    with pytest.raises(AuditError, match="No attack of .* takes 'steep'"):
+    with pytest.raises(AuditError, match=r"No attack of .* takes 'steep'"):
         tiny.robustness_curve("linf", [0.1], "pgd", steep=3)
     with pytest.raises(AuditError, match="There is no auto='quick'"):
         tiny.robustness_curve("linf", [0.1], auto="quick")

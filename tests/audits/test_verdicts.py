@@ -28,7 +28,7 @@ class Case:
     """Samples of which it is given which fall to which attack, and which are wrong to begin with.
 
     Args:
-        falls: for each sample the number of the attack that fools it, −1 where none does, None where the model is wrong.
+        falls: for each sample the number of the attack that fools it, −1 where none does, None where it is wrong.
         sureness: for each sample a whole number that is its own; the larger, the larger its margin.
     """
 
@@ -181,6 +181,9 @@ def test_an_easy_pass_spares_the_others_the_expensive_attacks():
     assert found.per_sample["settled"].sum() == 10
     assert (found.robust_accuracy.count, found.robust_accuracy.n) == (10, 20)
     assert found.robust_accuracy.ci95[1] == 1  # the ten others may hold, too
+    rows = [row.cells for row in found.exhibits[-1].rows]
+    assert rows[-2:] == [("nothing", "10", "0.50"), ("nothing yet: spared, as the verdict was certain", "10", "0.50")]
+    assert sum(int(count) for _, count, _ in rows) == 20
     assert (
         "stopped as soon as the verdict was certain: after 20 of 20 samples, 10 held and 0 did not; 10 more stood when "
         "they were spared the other attacks. The figure counts only what held, of all 20"
@@ -320,5 +323,5 @@ def test_wrong_verdicts_are_as_rare_as_was_asked_for():
 
 @pytest.mark.parametrize("confidence", [0, 1, -0.5, 1.5, 95, math.nan])
 def test_a_confidence_out_of_range_is_refused(confidence):
-    with pytest.raises(AuditError, match="is not a probability between 0 and 1; 0.95 is usual"):
+    with pytest.raises(AuditError, match=r"is not a probability between 0 and 1; 0.95 is usual"):
         Case([-1, 0]).judged(0.5, 1, confidence=confidence)

@@ -77,7 +77,9 @@ class Bench:
         began = time.process_time()
         result = work(counted)
         spent = time.process_time() - began
-        return Spent(result, counted.forwards, counted.backwards, spent / self._floor(counted.forwards, counted.backwards))
+        return Spent(
+            result, counted.forwards, counted.backwards, spent / self._floor(counted.forwards, counted.backwards)
+        )
 
     def ours(self, work: Callable) -> Spent:
         """`work()`, whose passes the borrowed model counts."""
@@ -140,7 +142,7 @@ def one_thread():
 
 @pytest.fixture
 def adv_lib():
-    """adv-lib's attacks. It wants visdom for plots nobody asks for, which does not install any more: an empty one does."""
+    """adv-lib's attacks. It wants visdom, for plots, which does not install any more: an empty module will do."""
     sys.modules.setdefault("visdom", types.ModuleType("visdom"))
     return pytest.importorskip("adv_lib.attacks", reason="needs adv-lib: pip install --no-deps adv-lib")
 

@@ -1,6 +1,6 @@
 """APGD with cross-entropy, 100 steps, against torchattacks.
 
-    pytest -m benchmark tests/benchmarks/test_apgd.py
+pytest -m benchmark tests/benchmarks/test_apgd.py
 """
 
 import pytest

@@ -46,7 +46,7 @@ function intervalText(metric) {
 // A threshold is a promise: it is shown in full, never rounded to the value's digits.
 function thresholdText(metric, threshold) {
   const { factor, suffix } = notation(metric);
-  const number = Number((threshold.value * factor).toPrecision(12));
+  const number = Number((threshold.value * factor).toPrecision(4));
   return `${OPERATORS[threshold.op] || threshold.op} ${number}${suffix}`;
 }
 
