@@ -56,8 +56,8 @@ def apgd(
         loss: ``"ce"`` (cross-entropy) or ``"dlr"`` (difference of logits ratio; three classes or more).
         restarts: how often to begin anew, with the samples still standing.
         hope: from the second check of the step size on, give a sample up that would not be fooled even if every window
-            to come gained `hope` times what the last one did. None goes on to the end, as in the paper; so does L1, whose
-            windows are too short to tell.
+            to come gained `hope` times what the last one did. None goes on to the end, as in the paper; so does L1,
+            whose windows are too short to tell.
         targeted: move towards `labels` instead of away; with ``"ce"`` only (`apgd_t` is the targeted form of DLR).
         seeds: N integers, the random start of each sample; 0, 1, 2, … where None.
         at_once: samples in a pass of the model; all where None.
