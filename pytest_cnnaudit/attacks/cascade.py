@@ -53,7 +53,7 @@ SMALLEST: Mapping[str, Attack] = {
 }
 """Attacks that look for the smallest perturbation that fools."""
 
-ATTACKS: Mapping[str, Attack] = {**SMALLEST, **WITHIN}
+ATTACKS: Mapping[str, Attack] = {**WITHIN, **SMALLEST}
 
 _FIRST: Sequence[tuple[str, dict[str, Any]]] = (("pgd", {"steps": 10}), ("nearest", {"steps": 40}))
 _FAST = (*_FIRST, ("apgd-t", {"rounds": ((5, 5), (2, 20), (1, 60)), "hope": 100.0}))

@@ -97,7 +97,7 @@ def test_a_callable_with_keywords_takes_any_option_and_a_partial_or_a_class_is_a
 @pytest.mark.parametrize(
     ("choice", "changed", "message"),
     [
-        ("pdg", {}, "no attack 'pdg'.*'nearest'.*'fgsm', 'pgd'"),
+        ("pdg", {}, "no attack 'pdg'.*'fgsm', 'pgd'.*'nearest'"),
         ([], {}, "at least one"),
         (3, {}, "3"),
         (["fgsm", 3], {}, "not 3"),
