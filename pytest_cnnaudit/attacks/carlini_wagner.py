@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from pytest_cnnaudit.attacks.ddn import check_steps, keep_smallest, nothing_found
+from pytest_cnnaudit.attacks.adam import adam
 from pytest_cnnaudit.attacks.flow import State, flow
 from pytest_cnnaudit.attacks.goal import input_gradient, margin, reached
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, spread
-from pytest_cnnaudit.attacks.sigma_zero import adam
+from pytest_cnnaudit.attacks.search import check_steps, keep_smallest, nothing_found
 from pytest_cnnaudit.errors import AuditError
 
 _UNBOUNDED = 1e10  # the upper end of c before anything has fooled

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pytest_cnnaudit.attacks.ddn import check_steps
 from pytest_cnnaudit.attacks.flow import State, flow
 from pytest_cnnaudit.attacks.goal import of, others, reached
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, spread, steepest
+from pytest_cnnaudit.attacks.search import check_steps
 from pytest_cnnaudit.errors import AuditError
 
 _BEYOND = 1e-4  # added to every step, in pixel units, as in the authors' code: steps that shrink would never arrive

@@ -8,10 +8,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from pytest_cnnaudit.attacks.ddn import annealed, check_steps, farthest, keep_smallest, nothing_found
 from pytest_cnnaudit.attacks.flow import State, flow
 from pytest_cnnaudit.attacks.goal import input_gradient, margin, reached
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, project, spread, steepest
+from pytest_cnnaudit.attacks.search import annealed, check_steps, farthest, keep_smallest, nothing_found
 
 _DUAL: Final[dict[Norm, Norm]] = {"linf": "l1", "l2": "l2", "l1": "linf"}
 

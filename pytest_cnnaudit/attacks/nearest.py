@@ -13,6 +13,7 @@ from pytest_cnnaudit.attacks.flow import State, flow
 from pytest_cnnaudit.attacks.goal import ascent, input_gradient, margin
 from pytest_cnnaudit.attacks.hyperplane import to_hyperplane
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, project, project_in_box, spread, steepest
+from pytest_cnnaudit.attacks.search import annealed, check_steps, keep_smallest, nothing_found
 from pytest_cnnaudit.errors import AuditError
 
 _HOPS = 8  # DeepFool's steps at most; it needs two on average, and one image of 48 more than five
@@ -22,16 +23,10 @@ _TINY = 1e-12
 
 
 class _Pace(NamedTuple):
-    """The schedule of a norm: first and last step length, and first and last share by which eps changes."""
+    """Of a norm: the first and last step length, and the first and last share by which eps changes."""
 
     step: tuple[float, float]
     change: tuple[float, float]
-
-    def at(self, share: Tensor) -> tuple[Tensor, Tensor]:
-        """Step length and change of eps when `share` of the steps is taken: from first to last on half a cosine."""
-        cosine = (1 + torch.cos(math.pi * share)) / 2
-        step, change = (last + (first - last) * cosine for first, last in (self.step, self.change))
-        return step, change
 
 
 _PACES = {
@@ -90,8 +85,7 @@ def nearest(
         For each sample the nearest image found in [0, 1] that fools, or the image itself where none was.
     """
     check_norm(norm)
-    if steps < 1:
-        raise AuditError(f"nearest was given steps={steps}; it must be at least 1.")
+    check_steps("nearest", steps)
     if confidence is not None and not (targeted and 0 < confidence < 1):
         raise AuditError(f"confidence={confidence} needs targeted=True and a probability between 0 and 1.")
     needed = 0.0 if confidence is None else math.log(confidence / (1 - confidence))
@@ -106,15 +100,11 @@ def nearest(
     def start(index: Tensor) -> State:
         here = index.to(images.device)
         clean = images[here]
-        per_sample = clean[:, 0, 0, 0]
-        return {
+        return nothing_found(clean) | {
             "clean": clean,
             "label": labels[here],
             "x": clean,
-            "result": clean,
-            "fooled": torch.zeros_like(here, dtype=torch.bool),
-            "length": torch.full_like(per_sample, torch.inf),
-            "eps": torch.full_like(per_sample, torch.inf),
+            "eps": torch.full_like(clean[:, 0, 0, 0], torch.inf),
             "hops": torch.zeros_like(here),
             "taken": torch.zeros_like(here),
         }
@@ -123,28 +113,23 @@ def nearest(
         clean, label, x, eps = state["clean"], state["label"], state["x"], state["eps"]
         _, value, gradient = input_gradient(model, x, lambda logits: objective(logits, label))
         fools, size = value > 0, length(x - clean, norm)
-        closer = fools & (size < state["length"])
-        shortest = size.where(closer, state["length"])
-        found = state["fooled"] | fools
+        best = keep_smallest(state, x, size, fools)
 
-        hopping = ~found & (state["hops"] < _HOPS) & (state["taken"] == 0)
+        hopping = ~best["fooled"] & (state["hops"] < _HOPS) & (state["taken"] == 0)
         hop = to_hyperplane(x, gradient, -value * (1 + _OVERSHOOT), "linf" if norm == "linf" else "l2")
 
-        rate, change = pace.at((state["taken"] / steps).to(x.dtype))
-        eps = _radius(eps.where(eps.isfinite(), _first(size, norm)), fools, size, shortest, change, norm)
+        rate, change = (annealed(state["taken"], steps, *ends, x) for ends in pace)
+        eps = _radius(eps.where(eps.isfinite(), _first(size, norm)), fools, size, best["size"], change, norm)
         push = _push(gradient, x - clean, norm) * spread(rate)
         moved = _within(clean, x - clean + push, norm, eps)
 
         taken = state["taken"] + ~hopping
-        return state | {
+        return state | best | {
             "x": (x + hop).clamp(0, 1).where(spread(hopping), moved),
-            "result": x.where(spread(closer), state["result"]),
-            "fooled": found,
-            "length": shortest,
             "eps": eps.where(~hopping, torch.inf),
             "hops": state["hops"] + hopping,
             "taken": taken,
-        }, (taken == steps) | (shortest == 0)
+        }, (taken == steps) | (best["size"] == 0)
 
     found, fooled = flow(len(images), start, step, at_once=at_once)
     if norm == "l0":  # as many values change however much of the change is left

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pytest_cnnaudit.attacks.ddn import annealed, check_steps, keep_smallest, nothing_found
+from pytest_cnnaudit.attacks.adam import adam
 from pytest_cnnaudit.attacks.flow import State, flow
 from pytest_cnnaudit.attacks.goal import input_gradient, margin, reached
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, spread
+from pytest_cnnaudit.attacks.search import annealed, check_steps, keep_smallest, nothing_found
 
 _SIGMA = 1e-3  # σ, how sharply the smooth count tells zero from nonzero
 _THRESHOLD = 0.3  # τ at the beginning
 _CHANGE = 0.01  # t, by how much τ changes in a step, in units of the step size
-_BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8  # Adam
 
 
 def sigma_zero(
@@ -93,15 +93,3 @@ def sigma_zero(
         }, last | (fooled & (size <= 1))
 
     return flow(len(images), start, step, at_once=at_once)[0]
-
-
-def adam(gradient: Tensor, mean: Tensor, square: Tensor, number: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A step of length about one a value, and the new moments, in each sample's step `number` (N, the first is 1).
-
-    Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", algorithm 1, for samples at different steps.
-    """
-    mean = _BETA1 * mean + (1 - _BETA1) * gradient
-    square = _BETA2 * square + (1 - _BETA2) * gradient.square()
-    count = number.to(gradient.dtype)
-    scale = (square / spread(1 - _BETA2**count)).sqrt() + _TINY
-    return mean / spread(1 - _BETA1**count) / scale, mean, square

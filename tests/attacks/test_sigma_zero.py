@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 
 from pytest_cnnaudit import AuditError, AuditModel
+from pytest_cnnaudit.attacks.adam import adam
 from pytest_cnnaudit.attacks.norms import length
-from pytest_cnnaudit.attacks.sigma_zero import adam, sigma_zero
+from pytest_cnnaudit.attacks.sigma_zero import sigma_zero
 from pytest_cnnaudit.results import Cost
 
 
