@@ -116,7 +116,9 @@ def nearest(
         best = keep_smallest(state, x, size, fools)
 
         hopping = ~best["fooled"] & (state["hops"] < _HOPS) & (state["taken"] == 0)
-        hop = to_hyperplane(x, gradient, -value * (1 + _OVERSHOOT), "linf" if norm == "linf" else "l2")
+        hops = hopping.nonzero()[:, 0]  # these alone need a hyperplane, which takes a sort
+        gap = -value[hops] * (1 + _OVERSHOOT)
+        hop = to_hyperplane(x[hops], gradient[hops], gap, "linf" if norm == "linf" else "l2")
 
         rate, change = (annealed(state["taken"], steps, *ends, x) for ends in pace)
         eps = _radius(eps.where(eps.isfinite(), _first(size, norm)), fools, size, best["size"], change, norm)
@@ -125,7 +127,7 @@ def nearest(
 
         taken = state["taken"] + ~hopping
         return state | best | {
-            "x": (x + hop).clamp(0, 1).where(spread(hopping), moved),
+            "x": moved.index_copy(0, hops, (x[hops] + hop).clamp(0, 1)),
             "eps": eps.where(~hopping, torch.inf),
             "hops": state["hops"] + hopping,
             "taken": taken,

@@ -16,6 +16,7 @@ from pytest_cnnaudit.errors import AuditError
 Norm = Literal["linf", "l2", "l1", "l0"]
 
 _TINY = 1e-30  # keeps zero divided by zero a zero
+_FEW = 16  # the part of the values, one in so many, that is tried first where all would have to be sorted
 
 
 def check_norm(norm: str, offered: tuple[str, ...] = get_args(Norm), by: str = "") -> None:
@@ -108,30 +109,61 @@ def spread(values: Tensor) -> Tensor:
 def _soft_threshold(difference: Tensor, radius: Tensor, room: Tensor | None = None) -> Tensor:
     """sign(δᵢ) max(|δᵢ| − λ, 0), with the least λ ≥ 0 for which Σ min(max(|δᵢ| − λ, 0), roomᵢ) ≤ radius (N).
 
-    The sum is piecewise linear in λ: its slope grows by one at each |δᵢ| from above, and falls by one at |δᵢ| − roomᵢ.
     All of it is measured downwards from the largest |δᵢ|, the top: beside a λ of 1e6, a radius of 1 would be rounded.
     """
     magnitude = difference.flatten(1).abs()
+    room = torch.full_like(magnitude, torch.inf) if room is None else room.flatten(1)
     top = magnitude.amax(1, keepdim=True)
-    bends, slopes = top - magnitude, torch.ones_like(magnitude)
-    if room is not None:
-        bends = torch.cat([bends, torch.minimum(bends + room.flatten(1), top)], 1)
-        slopes = torch.cat([slopes, -slopes], 1)
+    depth, enough = _depth(magnitude, room, top, radius)
+    size = (magnitude - top + depth).clamp(min=0).where(enough, magnitude)
+    return difference.sign() * size.view_as(difference)
+
+
+def _depth(magnitude: Tensor, room: Tensor, top: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """How far λ lies below the top, N×1, and whether the radius is used up at all: else λ is 0, N×1 bool.
+
+    Perturbations are sparse, so mostly the few largest values use up the radius, and the others need not be sorted.
+    """
+    some = magnitude.shape[1] // _FEW
+    if not some:
+        return _used_up(magnitude, room, top, radius, torch.zeros_like(top))
+    largest, where = magnitude.topk(some + 1, dim=1)
+    few, rest = room.gather(1, where[:, :-1]), largest[:, -1:]
+    depth, enough = _used_up(largest[:, :-1], few, top, radius, rest)
+    left = (~enough[:, 0]).nonzero()[:, 0]
+    if len(left):
+        nothing = torch.zeros_like(top[left])
+        deeper, used = _used_up(magnitude[left], room[left], top[left], radius[left], nothing)
+        depth, enough = depth.index_copy(0, left, deeper), enough.index_copy(0, left, used)
+    return depth, enough
+
+
+def _used_up(magnitude: Tensor, room: Tensor, top: Tensor, radius: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """The same for the λ from `least` (N×1) on, with the values that are larger.
+
+    The sum is piecewise linear in λ: its slope grows by one at each |δᵢ| from above, and falls by one at |δᵢ| − roomᵢ.
+    """
+    height = top - least
+    bends = torch.cat([top - magnitude, torch.minimum(top - magnitude + room, height)], 1)
+    slopes = torch.cat([torch.ones_like(magnitude), -torch.ones_like(magnitude)], 1)
     bends, order = bends.sort(dim=1)
     slope = slopes.gather(1, order).cumsum(1)
-    gain = slope * (torch.cat([bends[:, 1:], top], 1) - bends)  # from each bend to the next, at last to λ = 0
+    gain = slope * (torch.cat([bends[:, 1:], height], 1) - bends)  # from each bend to the next, at last to `least`
     total = gain.cumsum(1)
     before = torch.cat([torch.zeros_like(top), total[:, :-1]], 1)
     over = total > radius[:, None]
     first = over.int().argmax(1, keepdim=True)
     depth = bends.gather(1, first) + (radius[:, None] - before.gather(1, first)) / slope.gather(1, first).clamp(min=1)
-    size = (magnitude - top + depth).clamp(min=0).where(over.any(1, keepdim=True), magnitude)
-    return difference.sign() * size.view_as(difference)
+    return depth, over.any(1, keepdim=True)
 
 
 def _largest(difference: Tensor, count: Tensor) -> Tensor:
     """The `count` values of largest magnitude, the rest zero; of equal ones the first."""
     flat = difference.flatten(1)
-    order = flat.abs().argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(flat.shape[1], device=flat.device).expand_as(order))
-    return flat.where(rank < count.floor()[:, None], 0).view_as(difference)
+    count = count.floor().clamp(max=flat.shape[1])[:, None].long()
+    magnitude = flat.abs()
+    ordered = magnitude.topk(max(int(count.max()), 1), dim=1).values
+    least = ordered.gather(1, (count - 1).clamp(min=0))
+    larger, equal = magnitude > least, magnitude == least
+    room = count - larger.sum(1, keepdim=True)
+    return flat.where((larger | (equal & (equal.cumsum(1) <= room))) & (count > 0), 0).view_as(difference)

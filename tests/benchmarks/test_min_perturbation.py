@@ -67,4 +67,4 @@ def test_nearest_finds_what_the_best_of_them_find_for_half_the_passes(bench, sho
     assert size.mean() <= slack * min(each.mean() for each in theirs.values())
     assert within >= close
     assert mine.backwards <= STEPS / 2 * n
-    assert mine.over_floor <= (0.85 if norm in ("l2", "linf") else 1.0)  # L1 and L0 sort every value in each step
+    assert mine.over_floor <= (0.85 if norm in ("l2", "linf") else 0.95)  # L1 and L0 also pick the largest values
