@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, get_args
 
-import torch
 from torch import Tensor
 
 from pytest_cnnaudit.attacks.cascade import AttackChoice, Auto
@@ -14,7 +13,7 @@ from pytest_cnnaudit.audits.curve import RobustnessCurve, measure_curve
 from pytest_cnnaudit.audits.filters import FEWEST_KERNELS, FilterMeasurement, measure_filters
 from pytest_cnnaudit.audits.fooling import FoolingMeasurement, measure_fooling
 from pytest_cnnaudit.audits.masking import MaskingMeasurement, check_no_masking, measure_masking
-from pytest_cnnaudit.audits.perturbation import PerturbationMeasurement, measure_min_perturbation
+from pytest_cnnaudit.audits.perturbation import PerturbationMeasurement, certain_verdicts, measure_min_perturbation
 from pytest_cnnaudit.audits.robustness import AttackMeasurement, measure_robustness
 from pytest_cnnaudit.audits.saliency import SCORES, Method, SaliencyMeasurement, Score, measure_saliency
 from pytest_cnnaudit.engine import Engine, resolve_device
@@ -221,7 +220,7 @@ class Audit:
     def robustness_curve(
         self,
         norm: Norm = "linf",
-        eps: Sequence[float] = (),
+        eps: Iterable[float] = (),
         attack: AttackChoice = "auto",
         *,
         auto: Auto = "fast",
@@ -245,17 +244,7 @@ class Audit:
         self, norm: Norm = "l2", attack: AttackChoice = "auto", *, eight_bit: bool = False, **options: Any
     ) -> PerturbationMeasurement:
         """For each sample the smallest perturbation that fools; see `measure_min_perturbation`."""
-        return self._keep(
-            measure_min_perturbation(
-                self.model,
-                self.samples,
-                self._engine,
-                norm=norm,
-                attack=attack,
-                eight_bit=eight_bit,
-                options=options,
-            )
-        )
+        return self._min_perturbation(norm, attack, eight_bit, options)
 
     def assert_min_perturbation(
         self,
@@ -274,18 +263,38 @@ class Audit:
         Args:
             norm: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``.
             median: at least this, in pixel units, for half of the samples.
-            quantiles: the least size by quantile: ``{0.05: 0.1}`` lets 5% of the samples fall by less than 0.1.
+            quantiles: the least size by quantile: ``{0.05: 0.1}`` lets fewer than 5% of the samples fall by less than
+                0.1.
             attack: see `measure_min_perturbation`.
             eight_bit: measure images rounded to 8 bits.
             options: go to the attack.
 
         Raises:
             AssertionError: a quantile is smaller.
+            AuditError: there is no threshold, or two for the median; there is no such norm or attack, ….
         """
-        thresholds = {**({} if median is None else {0.5: median}), **(quantiles or {})}
+        quantiles = quantiles or {}
+        if median is not None and 0.5 in quantiles:
+            raise AuditError(
+                f"median={median} and quantiles={{0.5: {quantiles[0.5]}}} are thresholds of the same figure; give one."
+            )
+        thresholds = {**({} if median is None else {0.5: median}), **quantiles}
         if not thresholds:
             raise AuditError("assert_min_perturbation needs median=, or quantiles= such as {0.05: 0.1}.")
-        found = self._keep(
+        found = self._min_perturbation(norm, attack, eight_bit, options, thresholds)
+        for q in certain_verdicts(found.per_sample["perturbation"], len(self.samples), thresholds):
+            require(found.quantile(q), ">=", thresholds[q])
+        return found
+
+    def _min_perturbation(
+        self,
+        norm: Norm,
+        attack: AttackChoice,
+        eight_bit: bool,
+        options: Mapping[str, Any],
+        at_least: Mapping[float, float] | None = None,
+    ) -> PerturbationMeasurement:
+        return self._keep(
             measure_min_perturbation(
                 self.model,
                 self.samples,
@@ -293,13 +302,10 @@ class Audit:
                 norm=norm,
                 attack=attack,
                 eight_bit=eight_bit,
-                at_least=thresholds,
+                at_least=at_least,
                 options=options,
             )
         )
-        for q, limit in thresholds.items():
-            require(found.median if q == 0.5 else found.quantiles[q], ">=", limit)
-        return found
 
     def fool(
         self,
@@ -314,16 +320,17 @@ class Audit:
         """The smallest change after which the model sees `target` in each of `images`; see `measure_fooling`.
 
         Args:
-            images: samples, or images N×C×H×W in [0, 1]; all samples of the audit where None.
+            images: samples; or a tensor of images N×C×H×W, or of one C×H×W, in [0, 1] or of bytes; all samples of the
+                audit where None.
             target: the class to reach, by its number or name.
             norm: ``"linf"``, ``"l2"``, ``"l1"`` or ``"l0"``.
             confidence: softmax probability that the target must reach; None is more than any other class.
             attack: a search for the smallest perturbation that can aim.
             options: go to the attack.
+
+        Raises:
+            AuditError: `images` are something else, there is no such class or attack, ….
         """
-        if isinstance(images, Tensor):
-            with torch.no_grad():
-                images = Samples.from_tensors(images, self.model(images).argmax(1))
         return self._keep(
             measure_fooling(
                 self.model,
@@ -352,8 +359,14 @@ class Audit:
 
         Raises:
             AssertionError: a smaller change does it.
+            AuditError: all images are `target` as they are, or anything that `fool` raises.
         """
         found = self.fool(images, target, norm, confidence=confidence, attack=attack, **options)
+        if not found.smallest.n:
+            raise AuditError(
+                f"Nothing is left to turn into {found.settings['target']}: all {len(found.ids)} images are that from "
+                "the start. Give images of other classes, or another target."
+            )
         require(found.smallest, ">=", at_least)
         return found
 
@@ -447,19 +460,47 @@ class Audit:
 
     # Gradient masking --------------------------------------------------------------------------------------------
 
-    def gradient_masking(self, norm: Norm = "linf", eps: float = 8 / 255, **options: Any) -> MaskingMeasurement:
+    def gradient_masking(
+        self,
+        norm: Norm = "linf",
+        eps: float = 8 / 255,
+        *,
+        limit: int = 64,
+        steps: int = 50,
+        queries: int = 500,
+        eot: int = 1,
+    ) -> MaskingMeasurement:
         """The signs that robustness within `eps` is only apparent, each by a check; see `measure_masking`."""
-        return self._keep(measure_masking(self.model, self.samples, self._engine, norm=norm, eps=eps, **options))
+        return self._keep(
+            measure_masking(
+                self.model,
+                self.samples,
+                self._engine,
+                norm=norm,
+                eps=eps,
+                limit=limit,
+                steps=steps,
+                queries=queries,
+                eot=eot,
+            )
+        )
 
     def assert_no_gradient_masking(
-        self, norm: Norm = "linf", eps: float = 8 / 255, **options: Any
+        self,
+        norm: Norm = "linf",
+        eps: float = 8 / 255,
+        *,
+        limit: int = 64,
+        steps: int = 50,
+        queries: int = 500,
+        eot: int = 1,
     ) -> MaskingMeasurement:
         """No check of the list raises the suspicion that attacks find less than there is; see `measure_masking`.
 
         Raises:
             AssertionError: checks fail; each is named, with what it means and what to do.
         """
-        found = self.gradient_masking(norm, eps, **options)
+        found = self.gradient_masking(norm, eps, limit=limit, steps=steps, queries=queries, eot=eot)
         check_no_masking(found)
         return found
 

@@ -116,6 +116,18 @@ def is_decided(total: float, done: int, n: int, at_least: float) -> bool:
     return total / n >= at_least + slack or (total + (n - done)) / n < at_least - slack
 
 
+def rank(q: float, n: int) -> int:
+    """Which of `n` values in order is their quantile `q`, counted from 1: the least k with k / n ≥ q.
+
+    >>> rank(0.5, 5), rank(0.05, 10), rank(0.07, 100)  # 0.07 * 100 is above 7 in floating point
+    (3, 1, 7)
+    """
+    k = max(math.ceil(q * n) - 1, 1)
+    while k / n < q:
+        k += 1
+    return k
+
+
 def quantile(
     values: NDArray[np.floating],
     q: float,
@@ -124,24 +136,29 @@ def quantile(
     help: str = "",
     story: tuple[str, ...] = (),
     higher_is_better: bool | None = True,
+    least: float = -math.inf,
 ) -> Metric:
     """The smallest value that at least the share `q` of `values` does not exceed; infinite ones are values, too.
 
     Its interval lies between order statistics: how many values fall below the quantile of the population is binomial
     (Conover 1999, "Practical Nonparametric Statistics", section 3.2). So it needs no assumption on the distribution.
+    Where the values are too few to bound it on a side, it is open there: its end is `least`, the smallest value that
+    there can be, or infinity. NaN, and no interval, where there are no values.
 
-    >>> quantile(np.array([1.0, 2.0, 3.0, 4.0, np.inf]), 0.5, name="median")
-    median 3.00 (95% CI 1.00 to inf, n 5)
+    >>> quantile(np.arange(9.0), 0.5, name="median")
+    median 4.00 (95% CI 1.00 to 7.00, n 9)
+    >>> quantile(np.arange(9.0), 0.75, name="75% quantile")
+    75% quantile 6.00 (95% CI 3.00 to inf, n 9)
     """
     ordered, n = np.sort(values), len(values)
     if not n:
         return Metric(math.nan, name=name, help=help, story=story, higher_is_better=higher_is_better)
-    low, high = (int(stats.binom.ppf(p, n, q)) for p in (0.025, 0.975))
+    fewest, most = (int(stats.binom.ppf(p, n, q)) for p in (0.025, 0.975))  # values below the population's quantile
     return Metric(
-        float(ordered[max(math.ceil(q * n) - 1, 0)]),
+        float(ordered[rank(q, n) - 1]),
         name=name,
         n=n,
-        ci95=(float(ordered[max(low - 1, 0)]), float(ordered[min(high, n - 1)])),
+        ci95=(float(ordered[fewest - 1]) if fewest else least, float(ordered[most]) if most < n else math.inf),
         higher_is_better=higher_is_better,
         help=help,
         story=story,

@@ -98,6 +98,13 @@ CASES = {
     "a saliency method of another shape": ("", "audit.saliency(lambda model, images, targets: images[:2])", "returned (2, 3, 16, 16) for 8 images"),
     "a saliency map that is not finite": ("", "audit.saliency(lambda model, images, targets: images * torch.nan)", "The saliency map of 0 is not finite"),
     "a grid of one": ("", "audit.saliency(grid=1)", "grid=1 is no grid; give 2"),
+    "images to fool in a list": ("", "audit.fool([IMAGES[0]], 3)", "Images to fool are Samples (samples[3:4] for one of them), or a tensor N×C×H×W or C×H×W in [0, 1]"),
+    "images to fool in an array": ("", "audit.fool(IMAGES.numpy(), 3)", "(see torch.stack and torch.from_numpy), not ndarray."),
+    "a target that is no number": ("", "audit.fool(None, 2.5)", "target=2.5 is not a class; give its number or its name"),
+    "nothing left to fool": ("", "audit.assert_fooling_needs(IMAGES[3], 'bottom right', at_least=0.1)",
+                             "Nothing is left to turn into bottom right: all 1 images are that from the start. Give images of other classes, or another target."),
+    "two thresholds for the median": ("", "audit.assert_min_perturbation(median=0.3, quantiles={0.5: 0.1})",
+                                      "median=0.3 and quantiles={0.5: 0.1} are thresholds of the same figure; give one."),
     "out of memory at batch size 1": (f"def full(logits): raise torch.OutOfMemoryError('full')\n{MODEL}AuditModel(Says(full))", ATTACK,
                                       "Out of memory on cpu at batch size 1 (sample 0, image 3×16×16). Use smaller images (size=) or another device."),
 }  # fmt: skip

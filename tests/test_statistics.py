@@ -5,8 +5,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from scipy import stats
 
-from pytest_cnnaudit.statistics import bootstrap_interval, is_decided, mean, proportion_interval, quantile, share
+from pytest_cnnaudit.statistics import bootstrap_interval, is_decided, mean, proportion_interval, quantile, rank, share
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 1), (0, 10), (5, 10), (10, 10), (158, 512), (499, 500)])
@@ -125,6 +126,14 @@ def test_a_quantile_is_the_smallest_value_that_enough_do_not_exceed(values, q):
     assert found.n == len(values)
 
 
+@pytest.mark.parametrize("percent", range(1, 100))
+def test_rounding_moves_no_quantile_to_the_next_value(percent):
+    """0.07 * 100 is above 7 in floating point; the seventh of 100 values is their 7% quantile all the same."""
+    for n in (1, 7, 25, 100, 200, 1000):
+        assert rank(percent / 100, n) == -(-percent * n // 100)
+    assert quantile(np.arange(1.0, 101), percent / 100, name="x") == percent
+
+
 @settings(max_examples=200)
 @given(values=sizes, q=shares)
 def test_the_interval_of_a_quantile_lies_around_it_on_values_that_were_there(values, q):
@@ -174,7 +183,39 @@ def test_a_quantile_knows_what_it_was_told():
     assert repr(found) == "median x 4.00 (95% CI 1.00 to 7.00, n 9)"
 
 
-@pytest.mark.parametrize(("n", "q"), [(9, 0.5), (20, 0.25), (20, 0.5), (100, 0.05), (100, 0.95), (101, 0.6)])
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 8, 10, 20, 36, 71, 72, 100, 500, 5000])
+@pytest.mark.parametrize("q", [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.6, 0.75, 0.9, 0.95, 0.99, 0.999])
+def test_the_interval_of_a_quantile_has_the_coverage_of_95_in_100_and_no_more_than_it_takes(n, q):
+    """Exactly: of n values B ~ Bin(n, q) lie below the quantile q, which is in (i-th, j-th] where i ≤ B < j."""
+    low, high = map(float, quantile(np.arange(1.0, n + 1), q, name="x").ci95)
+    i = 0 if low == -math.inf else int(low)
+    j = n + 1 if high == math.inf else int(high)
+    below, above = stats.binom.cdf(i - 1, n, q), stats.binom.sf(j - 1, n, q)
+    assert max(below, above) <= 0.025
+    assert 1 - below - above >= 0.95
+    assert min(stats.binom.cdf(i, n, q), stats.binom.sf(j - 2, n, q)) >= 0.025  # with the next value inside, it is not
+
+
+@pytest.mark.parametrize(
+    ("n", "q", "shown"),
+    [
+        (5, 0.5, "x 2.00 (95% CI -inf to inf, n 5)"),
+        (10, 0.05, "x 0.00 (95% CI -inf to 2.00, n 10)"),
+        (10, 0.95, "x 9.00 (95% CI 7.00 to inf, n 10)"),
+        (71, 0.05, "x 3.00 (95% CI -inf to 8.00, n 71)"),
+        (72, 0.05, "x 3.00 (95% CI 0.00 to 8.00, n 72)"),
+    ],
+)
+def test_where_the_values_are_too_few_for_an_end_it_is_open(n, q, shown):
+    assert repr(quantile(np.arange(float(n)), q, name="x")) == shown
+    from_zero = repr(quantile(np.arange(float(n)), q, name="x", least=0))
+    assert from_zero == shown.replace("-inf", "0.00")
+
+
+@pytest.mark.parametrize(
+    ("n", "q"),
+    [(9, 0.5), (10, 0.05), (10, 0.95), (20, 0.05), (20, 0.25), (20, 0.5), (100, 0.05), (100, 0.95), (101, 0.6)],
+)
 def test_the_interval_of_a_quantile_covers_that_of_the_population_95_times_in_100(n, q):
     """Of an exponential and of a discrete population; where ties widen it, it covers all the more often."""
     rng, times = np.random.default_rng(0), 600

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from pytest_cnnaudit.attacks.cascade import Bound
 from pytest_cnnaudit.attacks.goal import margin, reached
 from pytest_cnnaudit.attacks.norms import Norm, length
 from pytest_cnnaudit.audits import pictures
-from pytest_cnnaudit.audits.classify import classify, outputs
+from pytest_cnnaudit.audits.classify import Clean, classify, outputs
+from pytest_cnnaudit.audits.radii import radius
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
@@ -49,8 +51,9 @@ class Attacked:
     at_once: int
     first: int = 0
 
-    def __call__(self, batch: Batch) -> Part:
-        clean = classify(self.model, self.borrowed, batch, self.at_once)
+    def __call__(self, batch: Batch, clean: Clean | None = None) -> Part:
+        """What the cascade finds; `clean` saves the pass without an attack where its outcome is known."""
+        clean = clean or classify(self.model, self.borrowed, batch, self.at_once)
         seeds = torch.tensor([self.engine.draw_seed(sample.id) for sample in batch.samples])
         correct = clean.prediction == batch.labels
         goal = self._goal(batch, seeds, clean.classes)
@@ -98,8 +101,7 @@ class Attacked:
         if self.target is None:
             away = 1 + seeds.to(batch.labels) % (classes - 1)
             return (batch.labels + away) % classes
-        if not 0 <= self.target < classes:
-            raise AuditError(f"target={self.target} is not a class: the model has {classes}, numbered from 0.")
+        check_target(self.target, classes)
         already = np.flatnonzero((batch.labels == self.target).cpu())
         if len(already):
             raise AuditError(
@@ -116,34 +118,20 @@ class Attacked:
 
     def _rows(self, batch: Batch, found: Part, adversarial: Tensor) -> dict[str, Kept]:
         """The samples that take the smallest perturbation, and those that hold with least confidence."""
-        fooled, held = found["broken_by"] >= 0, found["robust"]
-        size, confidence = found["perturbation"], found["adversarial_confidence"]
-
-        def draw(status: str) -> Callable[[int], Row]:
-            return lambda i: self._row(batch, found, adversarial, i, status)
-
+        names = {number: attack.name for number, attack in enumerate(self.cascade, self.first)}
+        by = [names.get(number, "") for number in found["broken_by"].tolist()]
+        draw = partial(attacked_row, self.model, self.norm, batch, found, adversarial, by)
+        fooled, size, confidence = found["broken_by"] >= 0, found["perturbation"], found["adversarial_confidence"]
         return {
-            "fooled": Kept.lowest(SHOWN, fooled, size, batch.positions, draw("fooled")),
-            "robust": Kept.lowest(SHOWN // 4, held, confidence, batch.positions, draw("robust")),
+            "fooled": Kept.lowest(SHOWN, fooled, size, batch.positions, partial(draw, "fooled")),
+            "robust": Kept.lowest(SHOWN // 4, found["robust"], confidence, batch.positions, partial(draw, "robust")),
         }
 
-    def _row(self, batch: Batch, found: Part, adversarial: Tensor, i: int, status: str) -> Row:
-        sample, attacked = batch.samples[i], adversarial[i]
-        change = attacked - batch.images[i]
 
-        def said(which: str) -> str:
-            return (
-                f"{self.model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
-            )
-
-        shown = before_and_after(sample.id, batch.images[i], attacked, said("clean"), said("adversarial"))
-        figures = {
-            "label": self.model.class_name(sample.label),
-            "‖δ‖": radius(float(length(change[None], self.norm)), self.norm),
-        }
-        if status == "fooled":
-            figures["by"] = self.cascade[found["broken_by"][i] - self.first].name
-        return Row(sample.id, shown, status, figures)
+def check_target(target: int, classes: int) -> None:
+    """Raise an `AuditError` for a target that is none of the model's classes."""
+    if not 0 <= target < classes:
+        raise AuditError(f"target={target} is not a class: the model has {classes}, numbered from 0.")
 
 
 def check_images(name: str, found: object, images: Tensor) -> Tensor:
@@ -158,18 +146,40 @@ def check_images(name: str, found: object, images: Tensor) -> Tensor:
     return found
 
 
-def before_and_after(name: str, clean: Tensor, attacked: Tensor, said: str, says: str) -> tuple[Picture, ...]:
-    """An image C×H×W, the attacked one, their difference, and ten times that; with what the model says of both."""
+def attacked_row(
+    model: AuditModel,
+    norm: Norm,
+    batch: Batch,
+    found: Part,
+    adversarial: Tensor,
+    by: Sequence[str],
+    status: str,
+    i: int,
+) -> Row:
+    """Sample `i` of a batch: clean, attacked (of `adversarial`, N×C×H×W), their difference, and ten times that.
+
+    Args:
+        model: names the classes.
+        norm: of the perturbation that is told.
+        batch: the samples as they were.
+        found: the predictions and confidences, clean and adversarial.
+        adversarial: the images as the attack left them.
+        by: the attack that fooled each sample, N; empty where none did.
+        status: of the row.
+        i: which of the batch.
+    """
+    sample, clean, attacked = batch.samples[i], batch.images[i], adversarial[i]
     change = attacked - clean
-    return (
-        Picture(pictures.image(clean), said, f"{name}, clean"),
-        Picture(pictures.image(attacked), says, f"{name}, adversarial"),
-        Picture(pictures.difference(change), "", f"{name}, difference"),
-        Picture(pictures.difference(change, 10), "", f"{name}, difference ten times enlarged"),
+
+    def said(which: str) -> str:
+        return f"{model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
+
+    shown = (
+        Picture(pictures.image(clean), said("clean"), f"{sample.id}, clean"),
+        Picture(pictures.image(attacked), said("adversarial"), f"{sample.id}, adversarial"),
+        Picture(pictures.difference(change), "", f"{sample.id}, difference"),
+        Picture(pictures.difference(change, 10), "", f"{sample.id}, difference ten times enlarged"),
     )
-
-
-def radius(eps: float, norm: Norm = "linf") -> str:
-    """Radii as people write them: 4/255 in linf, plain numbers in l2."""
-    steps = eps * 255
-    return f"{steps:.3g}/255" if norm == "linf" else f"{eps:.3g}"
+    size = radius(float(length(change[None], norm)), norm)
+    figures = {"label": model.class_name(sample.label), "‖δ‖": size, **({"by": by[i]} if by[i] else {})}
+    return Row(sample.id, shown, status, figures)

@@ -23,6 +23,10 @@ class Clean(NamedTuple):
     classes: int
     logits: Tensor
 
+    def of(self, part: Tensor) -> Clean:
+        """The same of some of the samples, by their positions in the batch."""
+        return Clean(self.prediction[part], self.confidence[part], self.classes, self.logits[part])
+
 
 @contextmanager
 def fitting(model: AuditModel, images: Tensor) -> Iterator[None]:

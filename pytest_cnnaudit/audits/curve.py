@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from pytest_cnnaudit.attacks.cascade import AttackChoice, Auto, Bound, bind
 from pytest_cnnaudit.attacks.norms import Norm
-from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, Attacked, radius
-from pytest_cnnaudit.audits.robustness import check_auto, checked_radius
+from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, Attacked
+from pytest_cnnaudit.audits.classify import Clean, classify
+from pytest_cnnaudit.audits.radii import checked_radii, radius
+from pytest_cnnaudit.audits.settings import check_auto, described, run_settings
 from pytest_cnnaudit.audits.smallest import Smallest
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
@@ -48,7 +50,7 @@ def measure_curve(
     engine: Engine,
     *,
     norm: Norm = "linf",
-    eps: Sequence[float],
+    eps: Iterable[float],
     attack: AttackChoice = "auto",
     auto: Auto = "fast",
     options: Mapping[str, Any],
@@ -66,10 +68,8 @@ def measure_curve(
         auto: as for `measure_robustness`.
         options: further keyword arguments of the attack.
     """
-    if not isinstance(eps, Sequence) or isinstance(eps, str) or not eps:
-        raise AuditError(f"eps={eps!r} is no list of radii; give several, for example [1 / 255, 2 / 255, 4 / 255].")
     check_auto(auto, attack)
-    radii = tuple(sorted({checked_radius(norm, each) for each in eps}))
+    radii = checked_radii(norm, eps)
     cascades = [bind(attack, norm=norm, eps=each, auto=auto, options=options) for each in radii]
     if attack == "auto":  # what it finds, the search for the smallest perturbation has found
         cascades = [tuple(each for each in cascade if each.name != "nearest") or cascade for cascade in cascades]
@@ -81,10 +81,8 @@ def measure_curve(
         found = engine.measure(samples, step, title=f"robustness curve {norm}", batches=BATCHES)
         cost = borrowed.cost
     names = tuple(dict.fromkeys(["nearest", *(each.name for each in cascades[0])]))
-    described = f"auto ({', '.join(names)})" if attack == "auto" else ", ".join(names)
-    story = (
-        f"attack: {described}, {norm}, eps {radius(radii[0], norm)} to {radius(radii[-1], norm)}, seed {engine.seed}"
-    )
+    run = described(attack, names, auto)
+    story = f"attack: {run}, {norm}, eps {radius(radii[0], norm)} to {radius(radii[-1], norm)}, seed {engine.seed}"
     held = {each: found["falls"] > index for index, each in enumerate(radii)}
     return RobustnessCurve(
         kind="robustness_curve",
@@ -92,9 +90,8 @@ def measure_curve(
         settings={
             "norm": norm,
             "eps": ", ".join(radius(each, norm) for each in radii),
-            "attack": described,
-            "seed": str(engine.seed),
-            **{key: str(value) for key, value in options.items()},
+            "attack": run,
+            **run_settings(engine, options),
         },
         ids=samples[found.positions].ids,
         per_sample=found.columns,
@@ -127,13 +124,15 @@ class _Step:
     eps: NDArray[np.floating]
 
     def __call__(self, batch: Batch) -> Part:
-        nearest = self.search(batch)
+        settle = self.settle
+        clean = classify(settle.model, settle.borrowed, batch, settle.at_once)
+        nearest = self.search(batch, clean)
         falls = self._reached(nearest["perturbation"])
         holds = np.full(len(batch), -1)  # the largest radius at which the attack is known to find nothing
         while (open_ones := falls > holds + 1).any():
             index = int(falls[open_ones].max()) - 1  # just below what is known to fool
             chosen = np.flatnonzero(open_ones & (falls == index + 1))
-            attacked = self._attack(batch, chosen, index)
+            attacked = self._attack(batch, clean, chosen, index)
             fooled = attacked["broken_by"] >= 0
             holds[chosen[~fooled]] = index
             smaller = np.minimum(index, self._reached(attacked["perturbation"][fooled]))
@@ -145,11 +144,11 @@ class _Step:
         """The index of the smallest radius that a perturbation fits in; as many as there are where none does."""
         return np.searchsorted(self.eps * (1 + 1e-6), size).astype(np.int64)
 
-    def _attack(self, batch: Batch, chosen: NDArray[np.int64], index: int) -> Part:
+    def _attack(self, batch: Batch, clean: Clean, chosen: NDArray[np.int64], index: int) -> Part:
         part = torch.as_tensor(chosen, device=batch.images.device)
         samples = tuple(batch.samples[each] for each in chosen)
         few = Batch(np.arange(len(chosen)), samples, batch.images[part], batch.labels[part])
-        return replace(self.settle, cascade=self.cascades[index], eps=float(self.eps[index]))(few)
+        return replace(self.settle, cascade=self.cascades[index], eps=float(self.eps[index]))(few, clean.of(part))
 
 
 def _chart(model: AuditModel, correct: NDArray[np.bool_], held: Mapping[float, NDArray[np.bool_]], norm: Norm) -> Chart:

@@ -27,6 +27,7 @@ from pytest_cnnaudit.audits.masking_probes import (
     probabilities,
     without_gradient,
 )
+from pytest_cnnaudit.audits.radii import checked_radius, radius
 from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
@@ -86,8 +87,7 @@ def measure_masking(
         eot: passes that attacks average over, see `expectation`; for models that draw random numbers.
     """
     check_norm(norm, ("linf", "l2"), "The gradient masking checklist")
-    if not (isinstance(eps, int | float) and 0 < eps < float("inf")):
-        raise AuditError(f"eps={eps!r} is not a radius; give a positive number in pixel units, for example 8 / 255.")
+    eps = checked_radius(norm, eps)
     if limit < 1 or steps < 5 or queries < 1:
         raise AuditError(
             f"The gradient masking checklist was given limit={limit}, steps={steps} and queries={queries}; it needs "
@@ -104,16 +104,16 @@ def measure_masking(
         raise AuditError(
             f"The model {model.name!r} classifies none of the {count} samples correctly, so there is nothing to attack."
         )
-    radius = f"{eps * 255:.3g}/255" if norm == "linf" else f"{eps:.3g}"
+    size = radius(eps, norm)
     settings = {
         "norm": norm,
-        "eps": radius,
+        "eps": size,
         "white box": f"pgd, {steps // 5} and {steps} steps; apgd-ce, {steps} steps",
         "black box": f"square, {queries} queries",
         **({"eot": str(eot)} if eot > 1 else {}),
         "seed": str(engine.seed),
     }
-    checks = judge(found, f"{norm}, eps {radius}, seed {engine.seed}", steps=steps, queries=queries, noises=_NOISES)
+    checks = judge(found, f"{norm}, eps {size}, seed {engine.seed}", steps=steps, queries=queries, noises=_NOISES)
     failed = [check.name for check in checks if not check.passed]
     robust, right = int(found["robust"].sum()), int(correct.sum())
     notes = [
@@ -133,7 +133,7 @@ def measure_masking(
         help="Share of the checklist against gradient masking that raised no suspicion.",
         story=tuple(check.meaning for check in checks if not check.passed),
     )
-    figures = {check.name.replace(" ", "_").replace("-", "_"): check.metric for check in checks}
+    figures = {check.column: check.metric for check in checks}
     return MaskingMeasurement(
         kind="gradient_masking",
         title="Gradient masking",

@@ -27,6 +27,11 @@ class Check:
     passed: bool
     meaning: str
 
+    @property
+    def column(self) -> str:
+        """The name of its figure, and of its column in `per_sample`."""
+        return column(self.name)
+
 
 class _Sign(NamedTuple):
     """What a check looks for. `certain`: a single sample is proof; otherwise as many as chance explains are allowed."""
@@ -51,7 +56,7 @@ def judge(found: Part, setting: str, *, steps: int, queries: int, noises: int) -
     """
     checks = []
     for sign in _signs(steps, queries, noises):
-        values = found[sign.name.replace(" ", "_").replace("-", "_")]
+        values = found[column(sign.name)]
         values = values[found["correct"]] if sign.attacked else values
         metric = share(
             values,
@@ -65,6 +70,15 @@ def judge(found: Part, setting: str, *, steps: int, queries: int, noises: int) -
             limit += float(found["gained"][found["correct"]].mean())
         checks.append(Check(sign.name, metric, limit, float(metric) <= limit, sign.meaning))
     return tuple(checks)
+
+
+def column(name: str) -> str:
+    """The name of a check as an identifier.
+
+    >>> column("black box"), column("test-time optimisation")
+    ('black_box', 'test_time_optimisation')
+    """
+    return name.replace(" ", "_").replace("-", "_")
 
 
 def by_chance(n: int) -> float:

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from pytest_cnnaudit.attacks.cascade import AttackChoice, bind
 from pytest_cnnaudit.attacks.norms import Norm, check_norm
-from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, radius
+from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS
+from pytest_cnnaudit.audits.radii import radius
+from pytest_cnnaudit.audits.settings import described, run_settings
 from pytest_cnnaudit.audits.smallest import Smallest
 from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel
 from pytest_cnnaudit.results import Bars, Chart, Exhibit, Mark, Measurement, Metric
 from pytest_cnnaudit.samples import Samples
-from pytest_cnnaudit.statistics import quantile, share
+from pytest_cnnaudit.statistics import quantile, rank, share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -63,7 +65,8 @@ def measure_min_perturbation(
         attack: ``"auto"`` (`nearest`), the name of an attack that looks for the smallest perturbation, any callable
             ``(model, images, labels) -> images``, or a sequence of those.
         eight_bit: measure what is left of it, and still fools, when the image is rounded to 8 bits.
-        at_least: thresholds by quantile; stop as soon as it is certain for these samples which are reached.
+        at_least: thresholds by quantile; stop as soon as it is certain for these samples that all are reached, or that
+            one is missed: see `certain_verdicts`.
         options: further keyword arguments of the attack.
     """
     check_norm(norm)
@@ -79,14 +82,14 @@ def measure_min_perturbation(
             step,
             title=f"smallest perturbation {norm}",
             batches=BATCHES if at_least is None else 1,
-            decided=lambda part: at_least is not None and _decided(part["perturbation"], n, thresholds),
+            decided=lambda part: at_least is not None and _is_decided(part["perturbation"], n, thresholds),
         )
         cost = borrowed.cost
     size, names = found["perturbation"], tuple(each.name for each in attacks)
-    described = f"auto ({', '.join(names)})" if attack == "auto" else ", ".join(names)
+    run = described(attack, names)
     rounding = ", rounded to 8 bits" if eight_bit else ""
     never = int(np.isinf(size).sum())
-    story = [f"attack: {described}, {norm}, pixel values in [0, 1]{rounding}, seed {engine.seed}"]
+    story = [f"attack: {run}, {norm}, pixel values in [0, 1]{rounding}, seed {engine.seed}"]
     if never:
         story.append(f"nothing was found for {never} of {len(found)} samples")
     if len(found) < n:
@@ -97,10 +100,9 @@ def measure_min_perturbation(
         title="Smallest perturbation",
         settings={
             "norm": norm,
-            "attack": described,
-            "seed": str(engine.seed),
+            "attack": run,
             **({"rounded": "8 bits"} if eight_bit else {}),
-            **{key: str(value) for key, value in options.items()},
+            **run_settings(engine, options),
         },
         ids=samples[found.positions].ids,
         per_sample=found.columns,
@@ -117,6 +119,30 @@ def measure_min_perturbation(
     )
 
 
+def certain_verdicts(size: NDArray[np.floating], n: int, thresholds: Mapping[float, float]) -> dict[float, bool]:
+    """Whether the perturbations of all `n` samples reach a threshold, where those not seen yet cannot change that.
+
+    The quantile q of all is below a threshold exactly if as many as its rank are. What is certain of all holds for the
+    quantile of those seen, too; of other thresholds the samples seen say nothing for certain.
+
+    Args:
+        size: the perturbations seen so far.
+        n: how many samples there are.
+        thresholds: least perturbations by quantile.
+
+    Returns:
+        By quantile, in the order of the thresholds: True where it is reached, False where it is missed.
+    """
+    seen, left = size.astype(np.float64), n - len(size)  # as the assertion compares: not rounded to the size's float32
+    below = {q: int((seen < limit).sum()) for q, limit in thresholds.items()}
+    return {q: count < rank(q, n) for q, count in below.items() if not count < rank(q, n) <= count + left}
+
+
+def _is_decided(size: NDArray[np.floating], n: int, thresholds: Mapping[float, float]) -> bool:
+    certain = certain_verdicts(size, n, thresholds)
+    return len(certain) == len(thresholds) or not all(certain.values())
+
+
 def _check_quantile(q: float) -> None:
     if not 0 < q < 1:
         raise AuditError(f"The quantile {q} is not between 0 and 1.")
@@ -127,18 +153,7 @@ def _quantile(size: NDArray[np.floating], q: float, story: tuple[str, ...]) -> M
     percent = f"{100 * q:.6g}%"
     name = "median perturbation" if q == 0.5 else f"{percent} quantile of the perturbation"
     text = f"At most {percent} of the samples are fooled by less; where the model is wrong already it is 0."
-    return quantile(size, q, name=name, help=text, story=story)
-
-
-def _decided(size: NDArray[np.floating], n: int, thresholds: Mapping[float, float]) -> bool:
-    """Whether more samples cannot change which thresholds are reached, or one is missed for certain.
-
-    The quantile q of n values is below a threshold exactly if ⌈q n⌉ values are.
-    """
-    left = n - len(size)
-    below = {q: (int((size < limit).sum()), math.ceil(q * n)) for q, limit in thresholds.items()}
-    missed = any(count >= enough for count, enough in below.values())
-    return missed or all(count + left < enough for count, enough in below.values())
+    return quantile(size, q, name=name, help=text, story=story, least=0)
 
 
 def _exhibits(found: Part) -> tuple[Exhibit, ...]:

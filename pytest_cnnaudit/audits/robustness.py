@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_cnnaudit.attacks.cascade import AttackChoice, Auto, bind
-from pytest_cnnaudit.attacks.norms import Norm, check_norm
-from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, Attacked, radius
+from pytest_cnnaudit.attacks.norms import Norm
+from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, Attacked
+from pytest_cnnaudit.audits.radii import checked_radius, radius
+from pytest_cnnaudit.audits.settings import check_auto, described, run_settings
 from pytest_cnnaudit.audits.verdicts import of_all, until_certain, until_confident
 from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
@@ -27,7 +29,8 @@ class AttackMeasurement(Measurement):
     """Accuracy under attack. `per_sample`: label, correct, robust, clean_prediction, clean_confidence,
     adversarial_prediction, adversarial_confidence, margin (of the label, after the last attack), perturbation (‖δ‖ of
     what fooled it, else NaN), broken_by (index into `attacks`, else −1), settled (False where an early verdict spared
-    it the remaining attacks).
+    it the remaining attacks). `complete`: whether every sample has met every attack. Where an early verdict left it
+    False, the figures are bounds: after a pass they count what was spared as fooled.
     """
 
     robust_accuracy: Metric
@@ -35,6 +38,7 @@ class AttackMeasurement(Measurement):
     attack_success_rate: Metric
     attacks: tuple[str, ...]
     per_class: Mapping[str, Metric]
+    complete: bool
 
 
 def measure_robustness(
@@ -87,16 +91,15 @@ def measure_robustness(
         cost = borrowed.cost
     found = verdict.found
     names = tuple(each.name for each in cascade)
-    kind = f"auto {auto} " if auto != "fast" else "auto "
-    described = f"{kind}({', '.join(names)})" if attack == "auto" else ", ".join(names)
+    run = described(attack, names, auto)
     wanted = "" if not targeted else ", to a random class" if target is None else f", to {model.class_name(target)}"
-    by_label = {int(label): found["robust"][found["label"] == label] for label in np.unique(found["label"])}
+    by_label = {int(label): verdict.holds[found["label"] == label] for label in np.unique(found["label"])}
     weakest = min(by_label, key=lambda label: by_label[label].mean())
     fooled_by = [(name, int(np.sum(found["broken_by"] == number))) for number, name in enumerate(names)]
     counts = ", ".join(f"{name} {count}" for name, count in fooled_by if count)
     weakest_name = f"{model.class_name(weakest)} {figure(by_label[weakest].mean())}"
     story = [
-        f"attack: {described}, {norm}, eps {radius(eps, norm)}{wanted}, seed {engine.seed}",
+        f"attack: {run}, {norm}, eps {radius(eps, norm)}{wanted}, seed {engine.seed}",
         f"fooled first by: {counts or 'none'}; weakest class: {weakest_name}",
     ]
     notes = [f"{story[1]}."]
@@ -111,11 +114,10 @@ def measure_robustness(
     settings = {
         "norm": norm,
         "eps": radius(eps, norm),
-        "attack": described,
-        "seed": str(engine.seed),
+        "attack": run,
         **({"target": wanted[5:]} if targeted else {}),
         **({"confidence": str(confidence)} if confidence is not None else {}),
-        **{key: str(value) for key, value in options.items()},
+        **run_settings(engine, options),
     }
     correct = found["correct"]
     return AttackMeasurement(
@@ -140,28 +142,15 @@ def measure_robustness(
         ),
         clean_accuracy=share(correct, name="clean accuracy", help="Share classified correctly without an attack."),
         attack_success_rate=share(
-            ~found["robust"][correct],
+            ~verdict.holds[correct],
             name="attack success rate",
             higher_is_better=False,
             help="Share of the correctly classified samples that were fooled.",
         ),
         attacks=names,
+        complete=not verdict.stopped,
         per_class=_per_class(model, by_label, tuple(story)),
     )
-
-
-def checked_radius(norm: str, eps: float | None) -> float:
-    """`eps`, or an `AuditError` unless this is a norm and a radius in it."""
-    check_norm(norm)
-    if not (isinstance(eps, int | float) and 0 < eps < float("inf")):
-        raise AuditError(f"eps={eps!r} is not a radius; give a positive number in pixel units, for example 4 / 255.")
-    return eps
-
-
-def check_auto(auto: str, attack: AttackChoice) -> None:
-    """Raise an `AuditError` for an `auto` that would be passed over."""
-    if auto != "fast" and attack != "auto":
-        raise AuditError(f"auto={auto!r} goes with attack='auto', but attack={attack!r} was given.")
 
 
 def _per_class(
@@ -184,7 +173,7 @@ def _exhibits(found: Part, fooled_by: Sequence[tuple[str, int]]) -> tuple[Exhibi
             "Fooled by the least",
             "The smallest perturbations that fooled come first. Both differences are signed and centred on grey.",
         ),
-        "robust": ("Held out", "Still classified correctly after every attack that they met, the least certain first."),
+        "robust": ("Held out", "Still classified correctly after every attack, the least certain first."),
     }
     rows = tuple(
         Exhibit(*texts[name], rows=kept.shown, columns=COLUMNS) for name, kept in found.kept.items() if kept.rows

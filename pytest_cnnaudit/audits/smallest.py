@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,12 +13,10 @@ from torch import Tensor
 from pytest_cnnaudit.attacks.cascade import Bound
 from pytest_cnnaudit.attacks.goal import reached
 from pytest_cnnaudit.attacks.norms import Norm, length
-from pytest_cnnaudit.audits.attacked import SHOWN, before_and_after, check_images, radius
-from pytest_cnnaudit.audits.classify import classify, outputs
+from pytest_cnnaudit.audits.attacked import SHOWN, attacked_row, check_images, check_target
+from pytest_cnnaudit.audits.classify import Clean, classify, outputs
 from pytest_cnnaudit.engine import Engine, Kept, Part
-from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
-from pytest_cnnaudit.results import Row
 from pytest_cnnaudit.samples import Batch
 
 _PUSHES = (1.0, 1.001, 1.004, 1.016, 1.064)
@@ -49,10 +48,11 @@ class Smallest:
     confidence: float | None = None
     eight_bit: bool = False
 
-    def __call__(self, batch: Batch) -> Part:
-        clean = classify(self.model, self.borrowed, batch, self.at_once)
-        if self.target is not None and not 0 <= self.target < clean.classes:
-            raise AuditError(f"target={self.target} is not a class: the model has {clean.classes}, numbered from 0.")
+    def __call__(self, batch: Batch, clean: Clean | None = None) -> Part:
+        """The smallest that is found; `clean` saves the pass without an attack where its outcome is known."""
+        clean = clean or classify(self.model, self.borrowed, batch, self.at_once)
+        if self.target is not None:
+            check_target(self.target, clean.classes)
         goal = batch.labels if self.target is None else torch.full_like(batch.labels, self.target)
         seeds = torch.tensor([self.engine.draw_seed(sample.id) for sample in batch.samples])
         there = self._succeeds(clean.logits, goal)
@@ -109,25 +109,9 @@ class Smallest:
         """The samples that take the least, and those that take the most."""
         size = part["perturbation"]
         moved = (size > 0) & np.isfinite(size)
-
-        def draw(status: str) -> Callable[[int], Row]:
-            return lambda i: self._row(batch, part, adversarial, i, status)
-
+        by = [self.attacks[number].name if number >= 0 else "" for number in part["found_by"].tolist()]
+        draw = partial(attacked_row, self.model, self.norm, batch, part, adversarial, by)
         return {
-            "nearest": Kept.lowest(SHOWN, moved, size, batch.positions, draw("near")),
-            "farthest": Kept.lowest(SHOWN // 4, moved, -size, batch.positions, draw("far")),
+            "nearest": Kept.lowest(SHOWN, moved, size, batch.positions, partial(draw, "near")),
+            "farthest": Kept.lowest(SHOWN // 4, moved, -size, batch.positions, partial(draw, "far")),
         }
-
-    def _row(self, batch: Batch, part: Part, adversarial: Tensor, i: int, status: str) -> Row:
-        sample = batch.samples[i]
-
-        def said(which: str) -> str:
-            return f"{self.model.class_name(int(part[f'{which}_prediction'][i]))} {part[f'{which}_confidence'][i]:.2f}"
-
-        shown = before_and_after(sample.id, batch.images[i], adversarial[i], said("clean"), said("adversarial"))
-        figures = {
-            "label": self.model.class_name(sample.label),
-            "‖δ‖": radius(float(part["perturbation"][i]), self.norm),
-            "by": self.attacks[int(part["found_by"][i])].name,
-        }
-        return Row(sample.id, shown, status, figures)

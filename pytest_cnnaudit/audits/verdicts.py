@@ -20,19 +20,31 @@ from pytest_cnnaudit.statistics import is_decided, proportion_interval
 
 
 class Verdict(NamedTuple):
-    """What was found until the verdict: `held` of `n`, its interval, and how it was stopped, for people."""
+    """What was found until the verdict.
+
+    Attributes:
+        found: of the samples that were attacked.
+        holds: which of them count as robust.
+        n: the number of samples that they are counted of.
+        interval: of their share.
+        stopped: how it was stopped, for people; empty where every sample has met every attack.
+    """
 
     found: Part
-    held: int
+    holds: NDArray[np.bool_]
     n: int
     interval: tuple[float, float]
     stopped: str = ""
 
+    @property
+    def held(self) -> int:
+        """How many count as robust."""
+        return int(self.holds.sum())
+
 
 def of_all(found: Part) -> Verdict:
     """The verdict where every sample has met every attack."""
-    held, n = int(found["robust"].sum()), len(found)
-    return Verdict(found, held, n, proportion_interval(held, n))
+    return Verdict(found, found["robust"], len(found), proportion_interval(int(found["robust"].sum()), len(found)))
 
 
 def until_certain(engine: Engine, samples: Samples, step: Attacked, at_least: float, *, title: str) -> Verdict:
@@ -40,9 +52,10 @@ def until_certain(engine: Engine, samples: Samples, step: Attacked, at_least: fl
 
     First every sample meets the first attack alone, the cheapest: mostly that is enough to fail. The others are for as
     many of those that still stand as are needed to pass, the ones with the largest margins first: they are the
-    likeliest to hold. Never more samples are attacked at a time than the verdict takes in any case.
+    likeliest to hold. Never more samples are attacked at a time than the verdict takes in any case, but for those that
+    fill an accelerator.
     """
-    n, needed = len(samples), _needed(len(samples), at_least)
+    n, needed, fewest = len(samples), _needed(len(samples), at_least), _fewest_at_a_time(engine, samples)
     sole = len(step.cascade) == 1
 
     def attacked(cascade: Sequence[Bound], number: int, chosen: NDArray[np.int64]) -> Part:
@@ -51,21 +64,26 @@ def until_certain(engine: Engine, samples: Samples, step: Attacked, at_least: fl
         )
         part = part.at(chosen)
         through = number + len(cascade) == len(step.cascade)
-        return part if through else part.with_column("settled", ~part["robust"])
+        return part if through else part.with_column("settled", ~part["robust"]).without_rows("robust")
 
     queue = np.arange(n)
-    found = attacked(step.cascade[:1], 0, queue[:1])
-    queue = queue[1:]
+    found = attacked(step.cascade[:1], 0, queue[:fewest])
+    queue = queue[fewest:]
     while (count := _before_a_verdict(found, needed, n, passing=sole)) and len(queue):
-        chosen, queue = queue[:count], queue[count:]
+        chosen, queue = np.split(queue, [max(count, fewest)])
         found = found.merge(attacked(step.cascade[:1], 0, chosen))
 
     open_ones = ~found["settled"]
     queue = found.positions[open_ones][np.argsort(-found["margin"][open_ones], kind="stable")]
     while (count := _before_a_verdict(found, needed, n, passing=True)) and len(queue):
-        chosen, queue = queue[:count], queue[count:]
+        chosen, queue = np.split(queue, [max(count, fewest)])
         found = found.updated(attacked(step.cascade[1:], 1, chosen))
     return _certain(found, needed, n)
+
+
+def _fewest_at_a_time(engine: Engine, samples: Samples) -> int:
+    """On a CPU a pass of one sample costs a sample's share; on an accelerator as much as a pass of many."""
+    return 1 if engine.device.type == "cpu" else engine.at_once(samples)
 
 
 def _tally(found: Part) -> tuple[int, int]:
@@ -91,9 +109,9 @@ def _certain(found: Part, needed: int, n: int) -> Verdict:
         stopped += f"; {spared} more stood when they were spared the other attacks"
     if held >= needed:  # a robust accuracy is never overstated: what was not settled counts as fooled
         interval = proportion_interval(held, n)[0], proportion_interval(n - fooled, n)[1]
-        return Verdict(found, held, n, interval, f"{stopped}. The figure counts only what held, of all {n}")
-    standing = int(found["robust"].sum())
-    return Verdict(found, standing, len(found), proportion_interval(standing, len(found)), stopped)
+        stopped += f". The figure counts only what held, of all {n}"
+        return Verdict(found, found["robust"] & found["settled"], n, interval, stopped)
+    return of_all(found)._replace(stopped=stopped)
 
 
 def until_confident(
@@ -130,7 +148,7 @@ def until_confident(
         f"stopped after {len(held)} of {n} samples in random order: with {confidence:.0%} confidence the robust "
         f"accuracy is between {low:.2f} and {high:.2f} where these samples come from"
     )
-    return Verdict(found, int(held.sum()), len(held), confidence_sequence(held, 0.95), stopped)
+    return of_all(found)._replace(interval=confidence_sequence(held, 0.95), stopped=stopped)
 
 
 def _needed(n: int, at_least: float) -> int:

@@ -42,7 +42,8 @@ class Kept:
 
     def at(self, places: NDArray[np.int64]) -> Kept:
         """The same rows, of samples that are at `places` of a larger set."""
-        return Kept(self.k, tuple((rank, int(places[position]), row) for rank, position, row in self.rows))
+        moved = ((rank, int(places[position]), row) for rank, position, row in self.rows)
+        return Kept(self.k, tuple(sorted(moved, key=lambda each: each[:2])))
 
     def without(self, positions: NDArray[np.int64]) -> Kept:
         """The rows of other samples than these."""
@@ -89,7 +90,10 @@ class Part:
         return Part(self.positions, {**self.columns, name: values}, self.kept)
 
     def at(self, places: NDArray[np.int64]) -> Part:
-        """The same findings, on samples that are at `places` of a larger set."""
+        """The same findings, on samples that are at `places` of a larger set.
+
+        In ascending order of places, the rows kept are those of the whole; in another, of equal ranks it may be others.
+        """
         moved, order = places[self.positions], np.argsort(places[self.positions], kind="stable")
         return Part(
             moved[order],
@@ -97,8 +101,15 @@ class Part:
             {name: kept.at(places) for name, kept in self.kept.items()},
         )
 
+    def without_rows(self, exhibit: str) -> Part:
+        """The same findings with nothing kept for an exhibit: for rows that later findings may take back."""
+        return Part(self.positions, self.columns, {**self.kept, exhibit: Kept(self.kept[exhibit].k)})
+
     def updated(self, other: Part) -> Part:
-        """Newer findings in place of those on the same samples."""
+        """Newer findings in place of those on the same samples.
+
+        Rows that had to make room for some that are now taken out do not come back.
+        """
         stay = ~np.isin(self.positions, other.positions)
         rest = Part(
             self.positions[stay],

@@ -274,3 +274,32 @@ def test_an_attack_that_leaves_the_ball_is_an_error(tiny):
 
     with pytest.raises(AuditError, match="The attack far left the ball"):
         tiny.robustness_curve("linf", [0.01, 0.02], far)
+
+
+@pytest.mark.parametrize(
+    "eps", [np.array([0.02, 0.01]), torch.tensor([0.01, 0.02]), (0.02, 0.01), {0.01, 0.02}, iter([0.01, 0.02])]
+)
+def test_radii_come_in_anything_that_holds_numbers(tiny, eps):
+    curve = tiny.robustness_curve(eps=eps, attack="fgsm")
+    assert curve.eps == pytest.approx((0.01, 0.02))
+
+
+@pytest.mark.parametrize("eps", [[], "0.1", 0.1, np.array(0.1), [0.1, "a"], [[0.1, 0.2]], [0.1, -1], [True + 1j], None])
+def test_what_holds_no_radii_is_refused(tiny, eps):
+    with pytest.raises(AuditError, match="eps="):
+        tiny.robustness_curve(eps=eps)
+
+
+def test_the_pass_without_an_attack_is_made_once(tiny_model, tiny_samples, counting):
+    """One pass for all, and one for each that an attack claims to have fooled at some radius."""
+    module = counting(tiny_model.module)
+    asked = []
+
+    def nothing(model, images, labels):
+        asked.append(len(images))
+        return images
+
+    audit = Audit(AuditModel(module), tiny_samples, device="cpu")
+    search = audit.min_perturbation("linf").cost
+    curve = audit.robustness_curve(eps=[1e-6, 2e-6], attack=nothing)
+    assert curve.cost.forward - search.forward == sum(asked)

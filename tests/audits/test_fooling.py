@@ -86,6 +86,12 @@ def test_a_name_must_stand_for_one_class(tiny_model, tiny_samples, tiny):
     assert Audit(nameless, tiny_samples, device="cpu").fool(None, 1).settings["target"] == "class 1"
 
 
+@pytest.mark.parametrize("target", [None, 2.5, [3]])
+def test_what_is_neither_a_number_nor_a_name_is_no_class(tiny, target):
+    with pytest.raises(AuditError, match=r"target=.* is not a class; give its number or its name"):
+        tiny.fool(None, target)
+
+
 @pytest.mark.parametrize("target", [-1, 4, 1000])
 def test_a_number_must_be_that_of_a_class(tiny, target):
     with pytest.raises(AuditError, match=f"target={target} is not a class: the model has 4, numbered from 0"):
@@ -110,6 +116,86 @@ def test_images_are_samples_or_tensors_or_all_there_are(tiny_model, tiny_samples
     alone = Audit(tiny_model, device="cpu").fool(images_of(tiny_samples[:1]), 3)  # an audit without samples
     assert alone.fooled.count == 1
     assert tiny.measurements == [everything, part, tensor]
+
+
+@pytest.mark.parametrize("batch_size", [3, 16])
+def test_images_without_labels_cost_no_pass_more_and_come_in_batches(tiny_model, tiny_samples, counting, batch_size):
+    module = counting(tiny_model.module)
+    at_once = []
+    module.register_forward_pre_hook(lambda _, given: at_once.append(len(given[0])))
+    audit = Audit(AuditModel(module), device="cpu", batch_size=batch_size)
+    found = audit.fool(images_of(tiny_samples), 3)
+    assert (found.cost.forward, found.cost.backward) == (module.forwards, module.backwards)
+    assert max(at_once) <= batch_size
+    labelled = audit.fool(tiny_samples, 3)
+    assert found.cost == labelled.cost
+    for name, values in labelled.per_sample.items():
+        np.testing.assert_array_equal(found.per_sample[name], values, err_msg=name)
+
+
+def test_what_the_model_says_of_an_image_counts_as_its_label(tiny_samples, tiny):
+    wrong = Samples.from_tensors(images_of(tiny_samples), (torch.arange(8) + 1) % 4)
+    labelled, unlabelled = (tiny.fool(images, 3) for images in (wrong, images_of(wrong)))
+    assert labelled.per_sample["correct"].tolist() == [False] * 8
+    first = labelled.exhibits[0].rows[0]
+    assert first.figures["label"] == tiny.model.class_name(wrong[labelled.ids.index(first.title)].label)
+    assert unlabelled.per_sample["correct"].tolist() == [True] * 8
+    assert unlabelled.per_sample["label"].tolist() == [0, 1, 2, 3] * 2
+    assert set(unlabelled.exhibits[0].rows[0].figures) == {"‖δ‖", "by"}
+
+
+def test_one_image_is_as_good_as_a_batch_of_one(tiny_samples, tiny):
+    one, batch = (tiny.fool(images, 3) for images in (tiny_samples[4].image, images_of(tiny_samples[[4]])))
+    assert one.ids == batch.ids == ("0",)
+    assert one.smallest == batch.smallest
+    assert repr(one.median).endswith("(95% CI 0.00 to inf, n 1)")
+
+
+def test_bytes_are_divided_before_the_model_sees_them(tiny_samples):
+    """Of these images, all are dark; as bytes that are not divided, all would be bright."""
+
+    class IsBright(torch.nn.Module):
+        def forward(self, images):
+            score = images.mean((1, 2, 3)) - 0.5
+            return torch.stack([-score, score], 1)
+
+    audit = Audit(AuditModel(IsBright()), device="cpu")
+    pixels = (images_of(tiny_samples) * 255).round().byte()
+    found, expected = audit.fool(pixels, 1), audit.fool(pixels.float() / 255, 1)
+    assert found.per_sample["label"].tolist() == [0] * 8
+    for name, values in expected.per_sample.items():
+        np.testing.assert_array_equal(found.per_sample[name], values, err_msg=name)
+
+
+def test_images_that_need_a_gradient_get_none(tiny_samples, tiny):
+    images = images_of(tiny_samples).requires_grad_()
+    assert tiny.fool(images, 3).fooled == 1
+    assert images.grad is None
+
+
+@pytest.mark.parametrize(
+    ("pick", "given"),
+    [
+        (lambda samples: [sample.image for sample in samples], "list"),
+        (lambda samples: samples[0], "Sample"),
+        (lambda samples: samples[0].image.numpy(), "ndarray"),
+        (lambda samples: samples[0].image[0], r"a tensor of shape \(16, 16\)"),
+        (lambda samples: images_of(samples)[None], r"a tensor of shape \(1, 8, 3, 16, 16\)"),
+        (lambda _: "elephant.jpg", "str"),
+    ],
+)
+def test_what_is_no_image_is_named(tiny, pick, given):
+    with pytest.raises(
+        AuditError, match=rf"Images to fool are Samples .* or a tensor N×C×H×W or C×H×W .*, not {given}\."
+    ):
+        tiny.fool(pick(tiny.samples), 3)
+
+
+def test_images_out_of_range_and_none_at_all_are_named(tiny, tiny_samples):
+    with pytest.raises(AuditError, match=r"The image of 0 has values from 76.5 to 102; .* Divide by 255"):
+        tiny.fool(images_of(tiny_samples) * 255, 3)
+    with pytest.raises(AuditError, match=r"There are no samples in tensors \(0 images\)"):
+        tiny.fool(images_of(tiny_samples)[:0], 3)
 
 
 def test_without_images_there_must_be_samples(tiny_model):
@@ -151,6 +237,16 @@ def test_where_all_are_the_target_already_there_is_no_smallest_change(tiny, tiny
     assert (found.smallest.n, found.fooled) == (0, 1)
     assert found.exhibits == ()
     assert found.cost.backward == 2 * 2  # to compare with the folded model; nothing was searched
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_where_nothing_is_left_to_fool_nothing_can_be_asserted(tiny, tiny_samples, as_tensor):
+    images = images_of(tiny_samples[[3, 7]]) if as_tensor else tiny_samples[[3, 7]]
+    with pytest.raises(
+        AuditError, match="Nothing is left to turn into bottom right: all 2 images are that from the start"
+    ):
+        tiny.assert_fooling_needs(images, 3, at_least=0.1)
+    assert tiny.assert_fooling_needs(tiny_samples[[3, 6]], 3, at_least=0.1).smallest.n == 1
 
 
 def painted(images, quadrant):

@@ -306,3 +306,9 @@ def test_settings_that_make_no_sense_are_refused(network, options, message):
 @pytest.mark.parametrize(("n", "allowed"), [(1, 0), (2, 1), (24, 2), (64, 3), (500, 11)])
 def test_chance_explains_few_samples_and_never_all(n, allowed):
     assert by_chance(n) * n == pytest.approx(allowed)
+
+
+def test_a_misspelt_setting_is_refused_before_anything_runs(tiny):
+    with pytest.raises(TypeError, match=r"gradient_masking.*'qeries'"):
+        tiny.gradient_masking(qeries=5)
+    assert not tiny.measurements

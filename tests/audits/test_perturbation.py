@@ -1,5 +1,6 @@
 """The smallest perturbation: what it is where that is known, what counts as one, and when an assertion may stop."""
 
+import json
 import math
 
 import numpy as np
@@ -12,6 +13,8 @@ from torch import nn
 from pytest_cnnaudit import Audit, AuditError, AuditModel, Samples
 from pytest_cnnaudit.attacks.nearest import nearest
 from pytest_cnnaudit.attacks.norms import length
+from pytest_cnnaudit.audits.perturbation import certain_verdicts
+from pytest_cnnaudit.records import audit_record, headline
 from pytest_cnnaudit.results import Chart, Exhibit
 from pytest_cnnaudit.statistics import quantile
 
@@ -102,7 +105,7 @@ def test_the_headline_figures_are_of_the_samples(tiny):
     assert set(found.quantiles) == {0.05, 0.25, 0.75, 0.95}
     assert found.quantile(0.5) is found.median
     for q, metric in {**found.quantiles, 0.5: found.median, 0.4: found.quantile(0.4)}.items():
-        expected = quantile(size, q, name="")
+        expected = quantile(size, q, name="", least=0)
         assert (float(metric), metric.n) == (float(expected), 8)
         assert tuple(map(float, metric.ci95)) == tuple(map(float, expected.ci95))
         assert metric.ci95[0] <= metric <= metric.ci95[1]
@@ -372,12 +375,48 @@ def test_the_assertion_stops_exactly_when_its_verdict_is_decided(order, threshol
         passed = False
     assert passed == verdict
     (found,) = audit.measurements
+    for q, limit in thresholds.items():  # what it says of a threshold is what all samples say, however few were seen
+        for each in found.quantile(q).comparisons:
+            assert (each.op, each.threshold, each.holds) == (">=", limit, full.quantile(q) >= limit)
     done = decided_after(size.tolist(), thresholds)
     assert found.ids == full.ids[:done]
     np.testing.assert_allclose(found.per_sample["perturbation"], size[:done], rtol=1e-6)
     stopped = f"stopped as soon as the verdict was certain: after {done} of 8 samples"
     assert (stopped in found.median.story) == (done < 8)
     assert (f"S{stopped[1:]}." in found.notes) == (done < 8)
+
+
+def test_the_threshold_that_is_missed_for_certain_is_named_and_no_other():
+    """After two of eight the 25% quantile is too small for certain; the median only looks so, and is not in the end."""
+    audit = grey_audit([0.49, 0.48, *[0.1] * 6], batch_size=1)
+    with pytest.raises(
+        AssertionError, match=r"^assert 25% quantile of the perturbation 0.01\d+ .*n 2\) >= 0.05"
+    ) as caught:
+        audit.assert_min_perturbation("linf", median=0.3, quantiles={0.25: 0.05}, attack=shift)
+    assert "stopped as soon as the verdict was certain: after 2 of 8 samples" in str(caught.value)
+    (found,) = audit.measurements
+    assert float(found.median) < 0.3
+    assert [each.holds for each in found.quantiles[0.25].comparisons] == [False]
+    assert [metric.comparisons for metric in found.metrics if "median" in metric.name] == [[]]
+    assert audit.min_perturbation("linf", shift).median >= 0.3
+
+
+def test_a_threshold_that_is_reached_for_certain_is_noted_beside_one_that_is_missed():
+    audit = grey_audit([0.1] * 5 + [0.49] * 3, batch_size=1)
+    with pytest.raises(AssertionError, match=r"^assert 75% quantile of the perturbation 0.40"):
+        audit.assert_min_perturbation("linf", median=0.3, quantiles={0.75: 0.45}, attack=shift)
+    (found,) = audit.measurements
+    assert len(found.ids) == 6
+    assert [each.holds for each in found.median.comparisons] == [True]
+
+
+def test_a_verdict_is_certain_by_the_comparison_that_is_made():
+    """In float32, 0.7 is a little less than 0.7."""
+    size = np.full(2, 0.7, np.float32)
+    assert certain_verdicts(size, 3, {0.5: 0.7, 0.9: 0.6, 0.3: 0.6}) == {0.5: False, 0.9: True}
+    assert certain_verdicts(size, 4, {0.5: 0.7}) == {0.5: False}
+    assert certain_verdicts(size, 5, {0.5: 0.7}) == {}
+    assert certain_verdicts(np.full(7, 0.1), 100, {0.07: 0.2}) == {0.07: False}  # 0.07 * 100 is above 7
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 3])
@@ -404,6 +443,16 @@ def test_an_assertion_needs_a_threshold(tiny):
         tiny.assert_min_perturbation()
     with pytest.raises(AuditError, match="needs median="):
         tiny.assert_min_perturbation(quantiles={})
+
+
+def test_the_median_has_one_threshold(tiny):
+    with pytest.raises(
+        AuditError, match=r"median=0.3 and quantiles=\{0.5: 0.1\} are thresholds of the same figure; give"
+    ):
+        tiny.assert_min_perturbation(median=0.3, quantiles={0.05: 0.2, 0.5: 0.1})
+    assert tiny.measurements == []
+    tiny.assert_min_perturbation("linf", quantiles={0.5: 0.01}, steps=2)
+    assert [each.threshold for each in tiny.measurements[0].median.comparisons] == [0.01]
 
 
 @pytest.mark.parametrize("q", [0, 1, -0.5, 5, 95])
@@ -453,6 +502,20 @@ def test_the_nearest_and_the_farthest_are_shown(tiny):
     assert row.pictures[0].caption.startswith(row.figures["label"])
     assert not row.pictures[1].caption.startswith(row.figures["label"])
     assert isinstance(chart, Chart)
+
+
+def test_an_interval_that_is_open_is_told_and_recorded():
+    """Of three samples no quantile has an upper end, and perturbations begin at 0. JSON has no infinity."""
+    audit = grey_audit([0.3, 0.4, 0.45])
+    with pytest.raises(AssertionError, match=r"median perturbation 0.10 \(95% CI 0.00 to inf, n 3\) >= 0.20"):
+        audit.assert_min_perturbation("linf", median=0.2, attack=shift)
+    low, high = audit.measurements[0].median.ci95
+    assert (low, high) == (0, math.inf)
+    record = json.loads(json.dumps(audit_record(audit, lambda _: "images/a.png"), allow_nan=False))
+    metrics = {metric["name"]: metric for metric in record["measurements"][0]["metrics"]}
+    assert metrics["median perturbation"]["ci95"] == [0, None]
+    assert metrics["median perturbation"]["display"] == "0.10"
+    assert headline(record) == "median perturbation 0.10 >= 0.2"
 
 
 @pytest.mark.parametrize(("norm", "scale"), [("linf", 255), ("l2", 1), ("l0", 1)])

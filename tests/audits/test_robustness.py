@@ -293,3 +293,15 @@ def test_classes_that_share_a_name_are_told_apart_and_tell_their_story(tiny_samp
     assert len(found.metrics) == 3
     assert pier >= 0.5
     assert found.metrics[-1] is pier
+
+
+def test_the_precision_of_the_passes_is_told_where_it_is_not_the_usual_one(tiny_model, tiny_samples):
+    fine, coarse = (Audit(tiny_model, tiny_samples, device="cpu", precision=each) for each in ("float32", "bfloat16"))
+    for measure in (
+        lambda audit: audit.attack("linf", 0.01),
+        lambda audit: audit.robustness_curve("linf", [0.01]),
+        lambda audit: audit.min_perturbation("linf"),
+        lambda audit: audit.fool(None, 1),
+    ):
+        assert "precision" not in measure(fine).settings
+        assert measure(coarse).settings["precision"] == "bfloat16"

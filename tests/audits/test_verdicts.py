@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pytest_cnnaudit import Audit, AuditError, AuditModel, Samples
+from pytest_cnnaudit.audits import verdicts
+from pytest_cnnaudit.engine import Engine
 from pytest_cnnaudit.sequential import sequential_verdict
 from pytest_cnnaudit.statistics import is_decided, proportion_interval
 
@@ -325,3 +327,40 @@ def test_wrong_verdicts_are_as_rare_as_was_asked_for():
 def test_a_confidence_out_of_range_is_refused(confidence):
     with pytest.raises(AuditError, match=r"is not a probability between 0 and 1; 0.95 is usual"):
         Case([-1, 0]).judged(0.5, 1, confidence=confidence)
+
+
+def test_after_an_early_pass_every_figure_counts_what_was_spared_as_fooled():
+    case = Case([-1] * 20)
+    passed, found = case.judged(0.5, 3)
+    assert passed
+    assert not found.complete
+    held = found.per_sample["robust"] & found.per_sample["settled"]
+    assert found.robust_accuracy.count == held.sum() == 10
+    assert [(metric.count, metric.n) for metric in found.per_class.values()] == [(10, 20)]
+    assert (found.attack_success_rate.count, found.attack_success_rate.n) == (10, 20)
+    assert "weakest class: class 0 0.50" in found.robust_accuracy.story[1]
+    (rows,) = [exhibit for exhibit in found.exhibits if exhibit.title == "Held out"]
+    assert len(rows.rows) == 4
+    assert {row.title for row in rows.rows} <= {found.ids[each] for each in np.flatnonzero(held)}
+
+
+def test_a_measurement_that_went_to_the_end_says_so():
+    case = Case([-1, 0, None, 1])
+    assert case.audit().attack(eps=1.0, attack=[case.attack(0), case.attack(1)]).complete
+    assert case.judged(0.25, 2)[1].complete == (len(case.met(1)) == 2)
+    assert not case.judged(0.9, 2)[1].complete
+
+
+@pytest.mark.parametrize("at_least", [0.1, 0.4, 0.5, 0.6, 0.9])
+def test_where_passes_of_few_cost_as_much_as_passes_of_many_more_are_attacked_at_a_time(monkeypatch, at_least):
+    case = Case([(-1, 0, 1, None)[each % 4] for each in range(40)])
+    verdict, _ = case.judged(at_least, 2)
+    monkeypatch.setattr(verdicts, "_fewest_at_a_time", lambda engine, samples: 16)
+    assert case.judged(at_least, 2)[0] == verdict == (case.robust.mean() >= at_least)
+    assert len(next(met for _, met in case.calls)) == 12  # of 16, those that are right to begin with
+
+
+def test_an_accelerator_is_filled(tiny_samples):
+    on_cpu, on_gpu = (Engine(torch.device(name), batch_size=4) for name in ("cpu", "cuda"))
+    assert verdicts._fewest_at_a_time(on_cpu, tiny_samples) == 1
+    assert verdicts._fewest_at_a_time(on_gpu, tiny_samples) == 4

@@ -138,6 +138,26 @@ def test_no_row_outlives_its_findings(ranks, k, new):
         assert len(rows) == k
 
 
+@given(ranks=ranks, k=st.integers(1, 5), cuts=st.sets(st.integers(1, 19)), order=st.permutations(range(20)))
+def test_in_ascending_places_rows_of_equal_rank_are_those_of_the_whole(ranks, k, cuts, order):
+    parts = []
+    for a, b in itertools.pairwise([0, *sorted(cuts), 20]):
+        places = np.sort(np.array(order[a:b]))
+        rows = sorted((ranks[each], number, ROWS[each]) for number, each in enumerate(places.tolist()))
+        alone = Part(np.arange(b - a), {"value": places * 10, "share": places / 7}, {"worst": Kept(k, tuple(rows[:k]))})
+        parts.append(alone.at(places))
+    assert_same(functools.reduce(Part.merge, parts), part(range(20), ranks, k))
+
+
+@given(ranks=ranks, k=st.integers(1, 5), order=st.permutations(range(20)), cuts=st.sets(st.integers(1, 19)))
+def test_rows_kept_of_what_is_final_alone_are_the_right_ones_in_any_order_of_updates(ranks, k, order, cuts):
+    found = part(range(20), ranks, k).without_rows("worst")
+    assert not found.kept["worst"].rows
+    for a, b in itertools.pairwise([0, *sorted(cuts), 20]):
+        found = found.updated(remeasured(sorted(order[a:b]), ranks, k))
+    assert_same(found, remeasured(range(20), ranks, k))
+
+
 def test_updating_twice_with_the_same_changes_nothing():
     ranks = [float(each % 5) for each in range(20)]
     once = part(range(20), ranks, 20).updated(remeasured({1, 5, 7}, ranks, 20))
