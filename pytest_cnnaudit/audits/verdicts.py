@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.samples import Samples
 from pytest_cnnaudit.sequential import confidence_sequence, sequential_verdict
-from pytest_cnnaudit.statistics import is_decided, proportion_interval
+from pytest_cnnaudit.statistics import is_decided, proportion_interval, rank
 
 
 class Verdict(NamedTuple):
@@ -55,7 +54,8 @@ def until_certain(engine: Engine, samples: Samples, step: Attacked, at_least: fl
     likeliest to hold. Never more samples are attacked at a time than the verdict takes in any case, but for those that
     fill an accelerator.
     """
-    n, needed, fewest = len(samples), _needed(len(samples), at_least), _fewest_at_a_time(engine, samples)
+    n, fewest = len(samples), _fewest_at_a_time(engine, samples)
+    needed = rank(at_least, n) if at_least else 0
     sole = len(step.cascade) == 1
 
     def attacked(cascade: Sequence[Bound], number: int, chosen: NDArray[np.int64]) -> Part:
@@ -149,11 +149,3 @@ def until_confident(
         f"accuracy is between {low:.2f} and {high:.2f} where these samples come from"
     )
     return of_all(found)._replace(interval=confidence_sequence(held, 0.95), stopped=stopped)
-
-
-def _needed(n: int, at_least: float) -> int:
-    """The smallest count with count / n ≥ at_least, by the very comparison that is made in the end."""
-    count = max(math.ceil(at_least * n) - 1, 0)
-    while count / n < at_least:
-        count += 1
-    return count

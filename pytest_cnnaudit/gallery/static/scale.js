@@ -38,9 +38,15 @@ function valueText(metric) {
   return metric.display + gap + metric.unit;
 }
 
+// The report holds no infinity: an end of the interval that is null is open.
+function interval(metric) {
+  return metric.ci95 && [metric.ci95[0] ?? -Infinity, metric.ci95[1] ?? Infinity];
+}
+
 function intervalText(metric) {
   if (!metric.ci95) return '';
-  return `(${rounded(metric, metric.ci95[0])}–${rounded(metric, metric.ci95[1])})`;
+  const shown = (end) => (Number.isFinite(end) ? rounded(metric, end) : `${end < 0 ? '−' : ''}∞`);
+  return `(${interval(metric).map(shown).join('–')})`;
 }
 
 // A threshold is a promise: it is shown in full, never rounded to the value's digits.
@@ -61,7 +67,9 @@ function missText(metric, threshold) {
 }
 
 function isCloseCall(metric, threshold) {
-  return metric.ci95 !== null && metric.ci95[0] <= threshold.value && threshold.value <= metric.ci95[1];
+  if (!metric.ci95) return false;
+  const [low, high] = interval(metric);
+  return low <= threshold.value && threshold.value <= high;
 }
 
 function thresholdVerdict(metric, threshold) {
@@ -110,22 +118,25 @@ function passingStretch(thresholds, [low, high]) {
   return start <= end ? [start, end] : null;
 }
 
-// Positions are in percent, so the picture fits any width without being redrawn.
+// Positions are in percent, so the picture fits any width without being redrawn. A band ends where the picture does.
 function metricScale(metric) {
   const domain = metricDomain(metric);
   if (!domain || domain[0] === domain[1]) return null;
   const [low, high] = domain;
   const percent = (value) => `${((value - low) / (high - low)) * 100}%`;
-  const band = (className, [start, end], y, height) => svgElement('rect', {
-    class: className, x: percent(start), width: `${((end - start) / (high - low)) * 100}%`, y, height, rx: height / 2,
-  });
+  const band = (className, [from, to], y, height) => {
+    const [start, end] = [Math.max(from, low), Math.min(to, high)];
+    return svgElement('rect', {
+      class: className, x: percent(start), width: `${((end - start) / (high - low)) * 100}%`, y, height, rx: height / 2,
+    });
+  };
   const passing = passingStretch(metric.thresholds, domain);
   const { factor, suffix } = notation(metric);
   const endLabel = (value) => element('span', { class: 'end' }, shortNumber(value * factor) + suffix);
   const drawing = svgElement('svg', { class: 'axis', height: 24 },
     svgElement('rect', { class: 'track', x: 0, width: '100%', y: 10, height: 4, rx: 2 }),
     passing && band('passing', passing, 10, 4),
-    metric.ci95 && band('interval-band', metric.ci95, 6, 12),
+    metric.ci95 && band('interval-band', interval(metric), 6, 12),
     metric.thresholds.map(({ value }) =>
       svgElement('line', { class: 'threshold', x1: percent(value), x2: percent(value), y1: 2, y2: 22 })),
     metric.value !== null && svgElement('circle', { class: 'dot', cx: percent(metric.value), cy: 12, r: 5.5 }));
