@@ -1,0 +1,70 @@
+"""Who asks: a model, samples, an engine to run on, and what has been measured so far."""
+
+from __future__ import annotations
+
+from typing import TypeVar, get_args
+
+from pytest_cnnaudit.engine import Engine, resolve_device
+from pytest_cnnaudit.errors import AuditError
+from pytest_cnnaudit.model import AuditModel, Precision
+from pytest_cnnaudit.results import Measurement
+from pytest_cnnaudit.samples import Samples
+
+M = TypeVar("M", bound=Measurement)
+
+
+class Asker:
+    """What all questions need. Each kind of question adds its methods; `Audit` is all of them together."""
+
+    def __init__(
+        self,
+        model: AuditModel,
+        samples: Samples | None = None,
+        *,
+        device: str = "auto",
+        seed: int = 0,
+        scope: str = "",
+        batch_size: int | None = None,
+        precision: Precision = "float32",
+        link: str = "",
+    ) -> None:
+        if not isinstance(model, AuditModel):
+            raise AuditError(
+                f"An audit needs an AuditModel, but was given {type(model).__name__}: "
+                "wrap the model, AuditModel(model, mean=..., std=...)."
+            )
+        if samples is not None and not isinstance(samples, Samples):
+            raise AuditError(
+                f"An audit needs Samples, but was given {type(samples).__name__}: "
+                "use Samples.from_folder, Samples.from_dataset or Samples.from_tensors."
+            )
+        if batch_size is not None and batch_size < 1:
+            raise AuditError(f"batch_size={batch_size} is not a number of samples; give 1 or more, or None to choose.")
+        if precision not in get_args(Precision):
+            raise AuditError(f"There is no precision {precision!r}; use 'float32' or 'bfloat16'.")
+        self.model = model
+        self._samples = samples
+        self.device = resolve_device(device)
+        self.seed = seed
+        self._engine = Engine(self.device, batch_size, seed, scope, precision)
+        self.link = link
+        self.measurements: list[Measurement] = []
+
+    @property
+    def samples(self) -> Samples:
+        """The samples; an `AuditError` where none were given."""
+        if self._samples is None:
+            raise AuditError(
+                "This measurement needs samples: define the fixture audit_samples, or pass Audit(model, samples)."
+            )
+        return self._samples
+
+    def _keep(self, measurement: M) -> M:
+        self.measurements.append(measurement.linked(self.link))
+        return measurement
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise an `AuditError` for a threshold that is no share."""
+    if not 0 <= value <= 1:
+        raise AuditError(f"{name}={value} is not a share; give a number from 0 to 1.")
