@@ -70,7 +70,7 @@ CASES = {
     "an attack that is no attack": ("", "audit.attack(eps=0.1, attack=[3])", "An attack is a name or a callable (model, images, labels) -> images, not 3"),
     "no attack at all": ("", "audit.attack(eps=0.1, attack=[])", "holds no attack"),
     "an unknown norm": ("", "audit.attack(norm='l7', eps=0.1)", "There is no norm 'l7'; use one of 'linf', 'l2'"),
-    "an unknown saliency method": ("", "audit.saliency('lime')", "There is no saliency method 'lime'; use 'grad_cam', 'gradient' or a callable"),
+    "an unknown saliency method": ("", "audit.saliency('lime')", "There is no saliency method 'lime'; use 'gradient', 'gradient_x_input', 'smooth_grad'"),
     "an unknown metric": ("", "audit.assert_saliency_localized(metric='iou', min_score=0.5)", "There is no saliency metric 'iou'; use one of 'pointing_game'"),
     "an unknown option of an attack": ("", "audit.attack(eps=0.1, attack='pgd', stepz=3)", "No attack of pgd takes 'stepz'; they take random_start, restarts, step_size, steps"),
     "an unknown option of a method": ("", "audit.saliency('gradient', stepz=3)", "stepz"),

@@ -15,8 +15,8 @@ from pytest_cnnaudit.audits.classify import Clean, classify, fitting
 from pytest_cnnaudit.audits.grids import confident_grids
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
-from pytest_cnnaudit.lenses import grad_cam, gradient
 from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game, saliency_maps
+from pytest_cnnaudit.lenses.methods import method_of
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
 from pytest_cnnaudit.model.layers import last_feature_layer
 from pytest_cnnaudit.results import Cost, Exhibit, Measurement, Metric, Picture, Row, figure
@@ -28,12 +28,6 @@ Score = Literal["pointing_game", "energy_in_box", "grid_pointing_game"]
 SCORES: tuple[Score, ...] = ("pointing_game", "energy_in_box", "grid_pointing_game")
 
 
-def _magnitude(model: Callable[[Tensor], Tensor], images: Tensor, targets: Tensor) -> Tensor:
-    """The gradient without its sign: the map of Simonyan et al. 2014 is about size, in one channel as in three."""
-    return gradient(model, images, targets).abs()
-
-
-_METHODS: dict[str, Callable[..., Tensor]] = {"grad_cam": grad_cam, "gradient": _magnitude}
 _SHOWN = 12
 
 
@@ -67,10 +61,10 @@ def measure_saliency(
     """Attribution maps, and how much of them lies on the object.
 
     Args:
-        method: ``"grad_cam"``, ``"gradient"``, or any callable ``(model, images, targets) -> attributions`` that
-            returns N×C×h×w or N×h×w.
+        method: the name of one of `lenses.methods.METHODS`, an attribution of captum, or any callable
+            ``(model, images, targets) -> attributions`` that returns N×C×h×w or N×h×w.
         target: the class that is explained: the label where None, ``"predicted"``, or one class for all.
-        layer: for Grad-CAM; the last layer with a map where None.
+        layer: for the methods that look at one (the CAMs); the last layer with a map where None.
         grid: play the grid pointing game on grids of grid×grid images, which needs no boxes; where None, on 2×2 grids
             if the samples have neither boxes nor masks.
         at_least: a score and its threshold; stop as soon as it is certain whether it is reached.
@@ -116,24 +110,26 @@ def _explainer(
     method: Method,
     layer: str | None,
     options: Mapping[str, Any],
-) -> tuple[Callable[[Tensor, Tensor], Tensor], dict[str, str]]:
+) -> tuple[Callable[[Batch, Tensor], Tensor], dict[str, str]]:
     """The method bound to its model and settings, and these in words."""
-    if isinstance(method, str) and method not in _METHODS:
-        raise AuditError(f"There is no saliency method {method!r}; use {', '.join(map(repr, _METHODS))} or a callable.")
-    function = _METHODS[method] if isinstance(method, str) else method
-    described = {"method": method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)}
+    chosen = method_of(method)
+    described = {"method": method if isinstance(method, str) else getattr(chosen.function, "__name__", "a callable")}
+    described |= {key: str(value) for key, value in options.items()}
     settings = dict(options)
-    if function is grad_cam and layer is None:
+    if chosen.layer and layer is None:
         layer = _last_layer(model, borrowed, samples[0].image[None].to(engine.device))
-    elif function is not grad_cam and layer is not None and isinstance(method, str):
+    elif not chosen.layer and layer is not None and isinstance(method, str):
         raise AuditError(f"layer={layer!r} was given, but the method {method!r} looks at the pixels.")
     if layer is not None:
         settings["layer"] = model.layer(layer)
         described["layer"] = layer
 
-    def explain(images: Tensor, targets: Tensor) -> Tensor:
+    def explain(batch: Batch, targets: Tensor) -> Tensor:
+        drawn = {}
+        if chosen.draws:
+            drawn["seeds"] = torch.tensor([engine.draw_seed(sample.id) for sample in batch.samples])
         try:
-            return function(borrowed, images, targets, **settings)
+            found = chosen.function(borrowed, batch.images, targets, **settings, **drawn)
         except AuditError as error:
             raise (AuditError(f"Layer {layer!r}: {error}") if layer else error) from None
         except TypeError as error:
@@ -142,6 +138,7 @@ def _explainer(
             raise AuditError(
                 f"The saliency method {described['method']} does not take what it was given: {error}."
             ) from None
+        return found.abs() if chosen.pixels else found  # of pixels the size counts, in one channel as in three
 
     return explain, described
 
@@ -157,14 +154,14 @@ class _Step:
 
     model: AuditModel
     borrowed: BorrowedModel
-    explain: Callable[[Tensor, Tensor], Tensor]
+    explain: Callable[[Batch, Tensor], Tensor]
     target: int | Literal["predicted"] | None
     where: str
 
     def __call__(self, batch: Batch) -> Part:
         clean = classify(self.model, self.borrowed, batch) if self.where == "box" else None
         targets = self._targets(batch, clean)
-        attributions = self.explain(batch.images, targets)
+        attributions = self.explain(batch, targets)
         if len(attributions) != len(batch) or attributions.ndim not in (3, 4):
             raise AuditError(
                 f"The saliency method returned {tuple(attributions.shape)} for {len(batch)} images; it must be N×C×h×w "

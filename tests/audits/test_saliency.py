@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from pytest_cnnaudit import Audit, AuditError, AuditModel, Samples
+from pytest_cnnaudit.lenses.methods import METHODS
 
 CORNER, OPPOSITE = (0, 0, 5, 5), (11, 11, 16, 16)
 
@@ -270,3 +271,33 @@ def test_images_that_the_model_does_not_take_are_named_by_their_shape(method):
     model = AuditModel(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.Flatten(), torch.nn.Linear(72, 2)))
     with pytest.raises(AuditError, match=r"does not take images of 1×8×8: .*expected input"):
         Audit(model, samples, device="cpu").saliency(method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_asked_for_by_its_name(corner_audit, method):
+    """The maps of what it returns are scored, in words and in figures, whatever the batch size."""
+    few = {"rise": {"masks": 20}, "smooth_grad": {"copies": 4}, "integrated_gradients": {"steps": 4}}.get(method, {})
+    audit = corner_audit([CORNER] * 6)
+    found = audit.saliency(method, **few)
+    assert found.settings["method"] == method
+    assert 0 <= found.energy_in_box <= 1
+    assert ("layer" in found.settings) == METHODS[method].layer
+    one_by_one = Audit(audit.model, audit.samples, device="cpu", batch_size=1).saliency(method, **few)
+    np.testing.assert_allclose(one_by_one.per_sample["energy"], found.per_sample["energy"], atol=1e-5)
+
+
+def test_what_a_method_draws_follows_from_the_seed_and_the_sample(corner_audit):
+    first = corner_audit([CORNER] * 6)
+    again = Audit(first.model, first.samples, device="cpu", batch_size=3)
+    other = Audit(first.model, first.samples, device="cpu", seed=1)
+    energies = [audit.saliency("rise", masks=10).per_sample["energy"] for audit in (first, again, other)]
+    np.testing.assert_allclose(energies[0], energies[1], atol=1e-6)
+    assert not np.allclose(energies[0], energies[2], atol=1e-6)
+
+
+def test_an_attribution_of_captum_is_a_method(corner_audit):
+    captum = pytest.importorskip("captum.attr")
+    audit = corner_audit([CORNER] * 6)
+    theirs, ours = audit.saliency(captum.Saliency), audit.saliency("gradient")
+    np.testing.assert_allclose(theirs.per_sample["energy"], ours.per_sample["energy"], atol=1e-6)
+    assert theirs.settings["method"] == "captum Saliency"

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
-from pytest_cnnaudit import AuditModel
-from pytest_cnnaudit.lenses import grad_cam, gradient
-from pytest_cnnaudit.lenses.localization import saliency_maps
+from pytest_cnnaudit import AuditError, AuditModel
+from pytest_cnnaudit.lenses.gradient import gradient, gradient_x_input
 from pytest_cnnaudit.results import Cost
 
 IMAGES, TARGETS = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 3])
@@ -12,51 +12,59 @@ IMAGES, TARGETS = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed
 @pytest.mark.filterwarnings(
     "ignore:Setting forward, backward hooks:UserWarning", "ignore:Input Tensor:UserWarning"
 )  # captum
-def test_it_is_the_saliency_of_captum(resnet20_model, cifar):
-    from captum.attr import Saliency
+@pytest.mark.parametrize("name", ["Saliency", "InputXGradient"])
+def test_it_is_that_of_captum(resnet20_model, cifar, name):
+    import captum.attr
 
     images, labels = cifar[0][:8], cifar[1][:8]
+    options = {"abs": False} if name == "Saliency" else {}
+    ours = gradient if name == "Saliency" else gradient_x_input
     with resnet20_model.borrow() as model:
-        theirs = Saliency(model).attribute(images.clone().requires_grad_(), target=labels, abs=False)
-        torch.testing.assert_close(gradient(model, images, labels), theirs, rtol=0, atol=1e-5)
+        theirs = getattr(captum.attr, name)(model).attribute(images.clone().requires_grad_(), target=labels, **options)
+        torch.testing.assert_close(ours(model, images, labels), theirs, rtol=0, atol=1e-5)
 
 
-def test_it_costs_one_forward_and_one_backward_pass_a_sample(tiny_net):
+def test_of_a_linear_score_the_gradient_is_the_weight_and_times_the_input_it_is_complete():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4, bias=False))
+    weights = net[1].weight[TARGETS].detach().view(3, 3, 8, 8)
+    torch.testing.assert_close(gradient(net, IMAGES, TARGETS), weights)
+    torch.testing.assert_close(gradient_x_input(net, IMAGES, TARGETS), weights * IMAGES)
+    scores = net(IMAGES)[range(3), TARGETS].detach()
+    torch.testing.assert_close(gradient_x_input(net, IMAGES, TARGETS).sum((1, 2, 3)), scores)
+
+
+@pytest.mark.parametrize("lens", [gradient, gradient_x_input])
+def test_it_costs_one_forward_and_one_backward_pass_a_sample(tiny_net, lens):
     with AuditModel(tiny_net()).borrow() as model:
-        gradient(model, IMAGES, TARGETS)
+        lens(model, IMAGES, TARGETS)
         assert model.cost == Cost(3, 3)
 
 
-@pytest.mark.parametrize("caller", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("lens", ["gradient", "grad_cam"])
-def test_a_lens_works_under_the_callers_grad_mode(tiny_net, caller, lens):
-    net = tiny_net()
-    function, options = (gradient, {}) if lens == "gradient" else (grad_cam, {"layer": net.bn2})
-    with AuditModel(net).borrow() as model:
-        expected = function(model, IMAGES, TARGETS, **options)
-    with caller():
-        inside = IMAGES.clone()  # an inference tensor under inference_mode
-        with AuditModel(net).borrow() as model:
-            found = function(model, inside, TARGETS.clone(), **options)
-    torch.testing.assert_close(found.clone(), expected)
+def test_a_model_may_write_into_its_input():
+    class InPlace(nn.Module):
+        def forward(self, images):
+            return images.sub_(0.5).mul_(2).relu_().mean((2, 3))
+
+    images = IMAGES.clone()
+    found = gradient(InPlace(), images, torch.tensor([0, 1, 2]))
+    expected = torch.zeros_like(images)
+    for place in range(3):
+        expected[place, place] = (IMAGES[place, place] > 0.5) * 2 / 64
+    torch.testing.assert_close(found, expected)
+    assert images.equal(IMAGES)
 
 
-@pytest.mark.parametrize("lens", ["gradient", "grad_cam"])
-def test_batch_mates_never_change_a_map(tiny_net, lens):
-    net, images = tiny_net(), IMAGES.double()
-    with AuditModel(net).borrow() as model:
-
-        def maps(chosen):
-            options = {} if lens == "gradient" else {"layer": net.bn2}
-            return {"gradient": gradient, "grad_cam": grad_cam}[lens](model, images[chosen], TARGETS[chosen], **options)
-
-        alone = torch.cat([maps([position]) for position in (2, 0, 1)])
-        torch.testing.assert_close(alone, maps([2, 0, 1]), rtol=0, atol=1e-12)
-
-
-def test_no_gradient_reaches_the_weights(tiny_net):
-    net = tiny_net()
-    with AuditModel(net).borrow() as model:
-        gradient(model, IMAGES, TARGETS)
-        saliency_maps(grad_cam(model, IMAGES, TARGETS, layer=net.bn2), (8, 8))
-    assert all(weight.grad is None for weight in net.parameters())
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda net, images: net(images).detach(),
+        lambda net, images: net(images.detach()),  # the logits have a graph, of the weights
+        lambda net, images: torch.no_grad()(net)(images),
+        lambda net, images: net((images * 255).round().byte().float()),
+    ],
+)
+def test_where_no_gradient_reaches_the_image_it_is_said(forward):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    with pytest.raises(AuditError, match="class scores do not depend on the image in a way that gradients can follow"):
+        gradient(lambda images: forward(net, images), IMAGES, TARGETS)
