@@ -462,7 +462,7 @@ def test_a_failure_shows_no_frame_of_the_package_but_with_full_trace(run, body):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*def test_it(audit)*", "E *"])
     assert not re.search(r"pytest_cnnaudit/\S+\.py:\d+", result.stdout.str())
-    assert re.search(r"pytest_cnnaudit/audit\.py:\d+", run(tests, "--full-trace").stdout.str())
+    assert re.search(r"pytest_cnnaudit/questions/\w+\.py:\d+", run(tests, "--full-trace").stdout.str())
 
 
 def test_a_bug_keeps_its_frames(run):

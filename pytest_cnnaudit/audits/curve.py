@@ -37,10 +37,10 @@ class RobustnessCurve(Measurement):
     eps: tuple[float, ...]
 
     def at(self, eps: float) -> Metric:
-        """The robust accuracy at one of the radii; an `AuditError` for another."""
-        for known, metric in self.robust_accuracy.items():
-            if abs(known - eps) <= 1e-9 * max(abs(known), abs(eps)):
-                return metric
+        """The robust accuracy at one of the radii, whatever its rounding in float32; an `AuditError` for another."""
+        nearest = min(self.eps, key=lambda known: abs(known - eps))
+        if abs(nearest - eps) <= 1e-6 * nearest:
+            return self.robust_accuracy[nearest]
         raise AuditError(f"eps={eps} was not measured; the curve has {', '.join(map(str, self.eps))}.")
 
 

@@ -120,6 +120,7 @@ def measure_robustness(
         **run_settings(engine, options),
     }
     correct = found["correct"]
+    counted = " What the early verdict spared counts as fooled." if (found["robust"] & ~verdict.holds).any() else ""
     return AttackMeasurement(
         kind="attack",
         title="Accuracy under attack",
@@ -137,7 +138,7 @@ def measure_robustness(
             ci95=verdict.interval,
             higher_is_better=True,
             bounds=(0, 1),
-            help="Share of samples that are classified correctly and stay so under attack.",
+            help=f"Share of samples that are classified correctly and stay so under attack.{counted}",
             story=tuple(story),
         ),
         clean_accuracy=share(correct, name="clean accuracy", help="Share classified correctly without an attack."),
@@ -145,16 +146,16 @@ def measure_robustness(
             ~verdict.holds[correct],
             name="attack success rate",
             higher_is_better=False,
-            help="Share of the correctly classified samples that were fooled.",
+            help=f"Share of the correctly classified samples that were fooled.{counted}",
         ),
         attacks=names,
         complete=not verdict.stopped,
-        per_class=_per_class(model, by_label, tuple(story)),
+        per_class=_per_class(model, by_label, f"Share that held of its samples looked at.{counted}", tuple(story)),
     )
 
 
 def _per_class(
-    model: AuditModel, held_by_label: Mapping[int, NDArray[np.bool_]], story: tuple[str, ...]
+    model: AuditModel, held_by_label: Mapping[int, NDArray[np.bool_]], help: str, story: tuple[str, ...]
 ) -> dict[str, Metric]:
     """Robust accuracy by class name; of classes that share a name, by name and number."""
     times = Counter(map(model.class_name, held_by_label))
@@ -162,7 +163,7 @@ def _per_class(
         label: name if times[name := model.class_name(label)] == 1 else f"{name} ({label})" for label in held_by_label
     }
     return {
-        names[label]: share(held, name=f"robust accuracy of {names[label]}", story=story)
+        names[label]: share(held, name=f"robust accuracy of {names[label]}", help=help, story=story)
         for label, held in held_by_label.items()
     }
 

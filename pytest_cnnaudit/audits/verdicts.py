@@ -77,7 +77,7 @@ def until_certain(engine: Engine, samples: Samples, step: Attacked, at_least: fl
     queue = found.positions[open_ones][np.argsort(-found["margin"][open_ones], kind="stable")]
     while (count := _before_a_verdict(found, needed, n, passing=True)) and len(queue):
         chosen, queue = np.split(queue, [max(count, fewest)])
-        found = found.updated(attacked(step.cascade[1:], 1, chosen))
+        found = found.updated(attacked(step.cascade[1:], 1, np.sort(chosen)))
     return _certain(found, needed, n)
 
 
@@ -132,9 +132,10 @@ def until_confident(
     held: NDArray[np.bool_] = np.zeros(0, dtype=bool)
     while len(held) < n:
         chosen = order[len(held) : len(held) + block]
-        part = engine.measure(samples[chosen], step, title=title)
-        held = np.concatenate([held, part["robust"]])
-        found = part.at(chosen) if found is None else found.merge(part.at(chosen))
+        places = np.sort(chosen)
+        part = engine.measure(samples[places], step, title=title).at(places)
+        held = np.concatenate([held, part["robust"][np.searchsorted(places, chosen)]])  # in the order drawn
+        found = part if found is None else found.merge(part)
         if is_decided(held.sum(), len(held), n, at_least):
             break
         if sequential_verdict(held, at_least, confidence) == ("above" if held.mean() >= at_least else "below"):

@@ -284,6 +284,16 @@ def test_radii_come_in_anything_that_holds_numbers(tiny, eps):
     assert curve.eps == pytest.approx((0.01, 0.02))
 
 
+@pytest.mark.parametrize("make", [torch.tensor, np.float32])
+def test_radii_rounded_to_float32_are_found_by_the_number_they_were(tiny, make):
+    eps = [2 / 255, 4 / 255, 4.0001 / 255]
+    curve = tiny.robustness_curve(eps=make(eps), attack="fgsm")
+    assert [curve.at(each) for each in eps] == list(curve.robust_accuracy.values())
+    assert curve.at(eps[1]) is curve.robust_accuracy[curve.eps[1]]
+    with pytest.raises(AuditError, match="was not measured"):
+        curve.at(4.00005 / 255)
+
+
 @pytest.mark.parametrize("eps", [[], "0.1", 0.1, np.array(0.1), [0.1, "a"], [[0.1, 0.2]], [0.1, -1], [True + 1j], None])
 def test_what_holds_no_radii_is_refused(tiny, eps):
     with pytest.raises(AuditError, match="eps="):

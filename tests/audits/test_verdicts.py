@@ -1,5 +1,6 @@
 """Verdicts on some of the samples are those on all of them, and no sample is attacked that they do not take."""
 
+import itertools
 import math
 
 import numpy as np
@@ -163,16 +164,17 @@ def test_no_call_attacks_more_samples_than_a_verdict_takes_in_any_case(judgement
             held |= {each for each in met if case.falls[each] == -1}
 
 
-@given(judgement=judgements, at_least=thresholds, batch_size=st.integers(1, 5))
-def test_the_surest_are_taken_first(judgement, at_least, batch_size):
+@given(judgement=judgements, at_least=thresholds)
+def test_the_surest_are_taken_first(judgement, at_least):
     attacks, case = judgement
-    case.judged(at_least, attacks, batch_size=batch_size)
+    case.judged(at_least, attacks)
     assert case.met(0) == sorted(case.met(0))  # nothing is known yet
     if attacks == 2:
-        order = [case.code[each] for each in case.met(1)]
-        assert order == sorted(order, reverse=True)
+        together = [[case.code[each] for each in met] for number, met in case.calls if number == 1]
+        assert all(min(sooner) > max(later) for sooner, later in itertools.pairwise(together))
         spared = {each for each in case.met(0) if case.falls[each] != 0} - set(case.met(1))
-        assert all(case.code[each] < min(order, default=case.n) for each in spared)
+        least = min(itertools.chain(*together), default=case.n)
+        assert all(case.code[each] < least for each in spared)
 
 
 def test_an_easy_pass_spares_the_others_the_expensive_attacks():
@@ -280,11 +282,10 @@ def test_on_the_threshold_all_samples_are_asked():
 
 
 def in_the_order_asked(held):
-    """The case whose samples hold or fall so in the order in which they are asked, where a confidence is given."""
-    asked = Case([-1] * len(held))
-    asked.judged(1.0, 1, confidence=0.5)  # all hold, which is decided with the last one
+    """The case whose samples hold or fall so in the order in which they are drawn, where a confidence is given."""
+    drawn = np.random.default_rng(Engine(torch.device("cpu")).draw_seed()).permutation(len(held))
     falls = np.empty(len(held), dtype=int)
-    falls[asked.met(0)] = np.where(held, -1, 0)
+    falls[drawn] = np.where(held, -1, 0)
     return Case(falls.tolist())
 
 
@@ -339,14 +340,40 @@ def test_after_an_early_pass_every_figure_counts_what_was_spared_as_fooled():
     assert [(metric.count, metric.n) for metric in found.per_class.values()] == [(10, 20)]
     assert (found.attack_success_rate.count, found.attack_success_rate.n) == (10, 20)
     assert "weakest class: class 0 0.50" in found.robust_accuracy.story[1]
+    for metric in (found.robust_accuracy, found.attack_success_rate, *found.per_class.values()):
+        assert metric.help.endswith("What the early verdict spared counts as fooled.")
     (rows,) = [exhibit for exhibit in found.exhibits if exhibit.title == "Held out"]
     assert len(rows.rows) == 4
     assert {row.title for row in rows.rows} <= {found.ids[each] for each in np.flatnonzero(held)}
 
 
+def alike(model, images, labels):
+    """Makes all samples equally sure."""
+    return torch.zeros_like(images)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 12])
+def test_of_equally_sure_samples_the_earlier_ones_are_shown(batch_size):
+    case = Case([-1] * 12, range(12))  # the last one is the surest, and so the first that is taken
+    found = case.audit(batch_size=batch_size).assert_robust(eps=1.0, min_accuracy=0.5, attack=[case.attack(0), alike])
+    settled = np.flatnonzero(found.per_sample["settled"])
+    assert settled.tolist() == [6, 7, 8, 9, 10, 11]
+    assert [row.title for row in found.exhibits[0].rows] == [found.ids[each] for each in settled[:4]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_equally_sure_samples_in_random_order_the_earlier_ones_are_shown(seed):
+    found = (
+        Case([-1] * 12).audit(seed=seed).assert_robust(eps=1.0, min_accuracy=1.0, attack=alike, confidence=1 - 1e-12)
+    )
+    assert [row.title for row in found.exhibits[0].rows] == list(found.ids[:4]) == [f"sample {i}" for i in range(4)]
+
+
 def test_a_measurement_that_went_to_the_end_says_so():
     case = Case([-1, 0, None, 1])
-    assert case.audit().attack(eps=1.0, attack=[case.attack(0), case.attack(1)]).complete
+    to_the_end = case.audit().attack(eps=1.0, attack=[case.attack(0), case.attack(1)])
+    assert to_the_end.complete
+    assert "spared" not in to_the_end.robust_accuracy.help
     assert case.judged(0.25, 2)[1].complete == (len(case.met(1)) == 2)
     assert not case.judged(0.9, 2)[1].complete
 
