@@ -12,6 +12,7 @@ from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.adapters import adapted
 from pytest_cnnaudit.lenses.cams import eigen_cam, grad_cam, grad_cam_plus_plus, layer_cam
 from pytest_cnnaudit.lenses.gradient import gradient, gradient_x_input
+from pytest_cnnaudit.lenses.guided_backprop import deconvnet, guided_backprop
 from pytest_cnnaudit.lenses.integrated_gradients import integrated_gradients
 from pytest_cnnaudit.lenses.occlusion import occlusion
 from pytest_cnnaudit.lenses.rise import rise
@@ -41,6 +42,8 @@ METHODS: Mapping[str, Method] = {
     "gradient_x_input": Method(gradient_x_input, pixels=True),
     "smooth_grad": Method(smooth_grad, pixels=True, draws=True),
     "integrated_gradients": Method(integrated_gradients, pixels=True),
+    "guided_backprop": Method(guided_backprop, pixels=True),
+    "deconvnet": Method(deconvnet, pixels=True),
     "grad_cam": Method(grad_cam, layer=True),
     "grad_cam_plus_plus": Method(grad_cam_plus_plus, layer=True),
     "layer_cam": Method(layer_cam, layer=True),
