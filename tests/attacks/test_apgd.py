@@ -153,7 +153,10 @@ def test_giving_up_saves_passes_and_changes_no_answer_that_fools(resnet4b_model,
             found.append(variants[variant](model, images, labels, norm=norm, eps=eps, steps=40, hope=hope))
             costs.append(model.cost.forward - before)
         fooled = [model(each).argmax(1) != labels for each in found]
-    assert costs[1] < 0.9 * costs[0]
+    if norm == "l1":  # its windows are too short to tell, so it goes on to the end
+        assert costs[1] == costs[0]
+    else:
+        assert costs[1] < 0.9 * costs[0]
     assert (fooled[0] | ~fooled[1]).all()
     if variant != "t":  # with other targets given up, a sample may fall to another one
         assert found[0][fooled[1]].equal(found[1][fooled[1]])
