@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pytest_cnnaudit.attacks.draws import draw
 from pytest_cnnaudit.attacks.flow import State, flow
 from pytest_cnnaudit.attacks.goal import ascent, margin, reached
 from pytest_cnnaudit.attacks.norms import Norm, check_norm, length, spread
+from pytest_cnnaudit.draws import draw
 from pytest_cnnaudit.errors import AuditError
 
 _PHASES = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: after each the area is halved

@@ -113,7 +113,9 @@ def _explainer(
 ) -> tuple[Callable[[Batch, Tensor], Tensor], dict[str, str]]:
     """The method bound to its model and settings, and these in words."""
     chosen = method_of(method)
-    described = {"method": method if isinstance(method, str) else getattr(chosen.function, "__name__", "a callable")}
+    function = chosen.function
+    named = method if isinstance(method, str) else getattr(function, "__name__", type(function).__name__)
+    described = {"method": named}
     described |= {key: str(value) for key, value in options.items()}
     settings = dict(options)
     if chosen.layer and layer is None:
@@ -129,7 +131,7 @@ def _explainer(
         if chosen.draws:
             drawn["seeds"] = torch.tensor([engine.draw_seed(sample.id) for sample in batch.samples])
         try:
-            found = chosen.function(borrowed, batch.images, targets, **settings, **drawn)
+            found = function(borrowed, batch.images, targets, **settings, **drawn)
         except AuditError as error:
             raise (AuditError(f"Layer {layer!r}: {error}") if layer else error) from None
         except TypeError as error:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from pytest_cnnaudit.attacks.draws import draw
+from pytest_cnnaudit.draws import draw
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.blocks import blocks
 from pytest_cnnaudit.lenses.scores import class_scores, plain

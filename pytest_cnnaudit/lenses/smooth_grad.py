@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pytest_cnnaudit.attacks.draws import draw
+from pytest_cnnaudit.draws import draw
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.mean_gradient import mean_gradient
 from pytest_cnnaudit.lenses.scores import plain

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 
 from pytest_cnnaudit import AuditError, AuditModel
 from pytest_cnnaudit.attacks import square as module
-from pytest_cnnaudit.attacks.draws import draw
 from pytest_cnnaudit.attacks.norms import length
 from pytest_cnnaudit.attacks.square import square
+from pytest_cnnaudit.draws import draw
 from pytest_cnnaudit.results import Cost
 
 norms = st.sampled_from(["linf", "l2"])

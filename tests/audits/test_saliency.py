@@ -301,3 +301,11 @@ def test_an_attribution_of_captum_is_a_method(corner_audit):
     theirs, ours = audit.saliency(captum.Saliency), audit.saliency("gradient")
     np.testing.assert_allclose(theirs.per_sample["energy"], ours.per_sample["energy"], atol=1e-6)
     assert theirs.settings["method"] == "captum Saliency"
+
+
+def test_a_callable_without_a_name_is_called_by_its_type(corner_audit):
+    class Even:
+        def __call__(self, model, images, targets):
+            return torch.ones(len(images), *images.shape[2:])
+
+    assert corner_audit([CORNER] * 6).saliency(Even()).settings["method"] == "Even"

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from pytest_cnnaudit import AuditError, AuditModel
-from pytest_cnnaudit.attacks.draws import draw
+from pytest_cnnaudit.draws import draw
 from pytest_cnnaudit.lenses.rise import random_masks, rise
 from pytest_cnnaudit.results import Cost
 

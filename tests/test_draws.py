@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from scipy import stats
 
-from pytest_cnnaudit.attacks import draws
-from pytest_cnnaudit.attacks.draws import draw
+from pytest_cnnaudit import draws
+from pytest_cnnaudit.draws import draw
 
 integers = st.integers(-(2**63), 2**63 - 1)
 
