@@ -52,7 +52,7 @@ METHODS: Mapping[str, Method] = {
     "occlusion": Method(occlusion),
     "rise": Method(rise, draws=True),
 }
-"""From the plain gradient on."""
+"""All methods: by gradients of the pixels, by the channels of a layer, by what a change of the image does."""
 
 
 def method_of(choice: object) -> Method:

@@ -169,7 +169,7 @@ class _NotInViews(TorchFunctionMode):
         name = getattr(func, "__name__", "").removesuffix(".default")
         in_place = name.endswith("_") or any(each is True for each in (*args[1:], *kwargs.values()))
         given = args[0] if args else kwargs.get("input")
-        if not (in_place and name.rstrip("_") in _RELUS and isinstance(given, Tensor) and given._is_view()):
+        if not (in_place and name.strip("_") in _RELUS and isinstance(given, Tensor) and given._is_view()):
             return func(*args, **kwargs)
         options = {key: value for key, value in kwargs.items() if key != "input"}
         return given.copy_(func(given.clone(), *args[1:], **options))

@@ -155,6 +155,15 @@ def test_grad_cam_plus_plus_does_not_change_when_the_gradients_are_tiny():
     torch.testing.assert_close(found * 1e8, expected * 1e8)
 
 
+def test_grad_cam_plus_plus_has_no_weight_where_its_denominator_is_zero():
+    """Which it can be where activations are negative: 2 + Σ A g = 0."""
+    net = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(2, 2))
+    with torch.no_grad():
+        net[2].weight.copy_(torch.tensor([[2.0, 1.0], [0.0, 0.0]]))
+    found = grad_cam_plus_plus(net, torch.tensor([-1.0, 3.0]).view(1, 2, 1, 1), torch.tensor([0]), layer=net[0])
+    assert float(found) == pytest.approx(3 * 1 / (2 + 3 * 1))
+
+
 @pytest.mark.parametrize("layer", ["layer2", "layer3"])
 def test_eigen_cam_is_the_projection_on_the_first_singular_vector(resnet20_model, cifar, layer):
     images, labels = cifar[0][:6], cifar[1][:6]
