@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_cnnaudit.questions.activations import ActivationQuestions
 from pytest_cnnaudit.questions.filters import FilterQuestions
 from pytest_cnnaudit.questions.fooling import FoolingQuestions
 from pytest_cnnaudit.questions.masking import MaskingQuestions
@@ -12,6 +13,7 @@ from pytest_cnnaudit.questions.saliency import SaliencyQuestions
 
 class Audit(
     FilterQuestions,
+    ActivationQuestions,
     RobustnessQuestions,
     PerturbationQuestions,
     FoolingQuestions,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from pytest_cnnaudit.audits import pictures
-from pytest_cnnaudit.audits.classify import Clean, classify, fitting
+from pytest_cnnaudit.audits.classify import Clean, classify
+from pytest_cnnaudit.audits.explainer import Explainer, Method, explainer
 from pytest_cnnaudit.audits.grids import confident_grids
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
-from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game, saliency_maps
-from pytest_cnnaudit.lenses.methods import method_of
+from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
-from pytest_cnnaudit.model.layers import last_feature_layer
 from pytest_cnnaudit.results import Cost, Exhibit, Measurement, Metric, Picture, Row, figure
 from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.statistics import is_decided, mean, share
 
-Method = str | Callable[..., Tensor]
 Score = Literal["pointing_game", "energy_in_box", "grid_pointing_game"]
 SCORES: tuple[Score, ...] = ("pointing_game", "energy_in_box", "grid_pointing_game")
 
@@ -79,8 +77,9 @@ def measure_saliency(
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
         if grid is not None:
             samples = confident_grids(model, borrowed, samples, engine, grid)
-        explain, described = _explainer(model, borrowed, samples, engine, method, layer, options)
-        step = _Step(model, borrowed, explain, target, "grid" if grid else "box")
+        image = samples[0].image.to(engine.device)
+        explains = explainer(model, borrowed, engine, image, method=method, layer=layer, options=options)
+        step = _Step(model, borrowed, explains, target, "grid" if grid else "box")
         n = len(samples)
 
         def decided(part: Part) -> bool:
@@ -92,62 +91,14 @@ def measure_saliency(
             values = part["hit" if at_least[0] == "pointing_game" else "energy"][scored]
             return is_decided(float(values.sum()), len(values), n - int((~scored).sum()), at_least[1])
 
-        found = engine.measure(samples, step, title=f"saliency {described['method']}", decided=decided)
+        found = engine.measure(samples, step, title=f"saliency {explains.described['method']}", decided=decided)
         cost = borrowed.cost
     if not found["scored"].any():
         raise AuditError(
             f"None of the {len(found)} samples of {samples.source} has a box or mask that is not empty; check that the "
             "file names in the boxes file are those of the images."
         )
-    return _measurement(samples, found, cost=cost, described=described, target=target, grid=grid)
-
-
-def _explainer(
-    model: AuditModel,
-    borrowed: BorrowedModel,
-    samples: Samples,
-    engine: Engine,
-    method: Method,
-    layer: str | None,
-    options: Mapping[str, Any],
-) -> tuple[Callable[[Batch, Tensor], Tensor], dict[str, str]]:
-    """The method bound to its model and settings, and these in words."""
-    chosen = method_of(method)
-    function = chosen.function
-    named = method if isinstance(method, str) else getattr(function, "__name__", type(function).__name__)
-    described = {"method": named}
-    described |= {key: str(value) for key, value in options.items()}
-    settings = dict(options)
-    if chosen.layer and layer is None:
-        layer = _last_layer(model, borrowed, samples[0].image[None].to(engine.device))
-    elif not chosen.layer and layer is not None and isinstance(method, str):
-        raise AuditError(f"layer={layer!r} was given, but the method {method!r} looks at the pixels.")
-    if layer is not None:
-        settings["layer"] = model.layer(layer)
-        described["layer"] = layer
-
-    def explain(batch: Batch, targets: Tensor) -> Tensor:
-        drawn = {}
-        if chosen.draws:
-            drawn["seeds"] = torch.tensor([engine.draw_seed(sample.id) for sample in batch.samples])
-        try:
-            found = function(borrowed, batch.images, targets, **settings, **drawn)
-        except AuditError as error:
-            raise (AuditError(f"Layer {layer!r}: {error}") if layer else error) from None
-        except TypeError as error:
-            if "unexpected keyword argument" not in str(error):
-                raise
-            raise AuditError(
-                f"The saliency method {described['method']} does not take what it was given: {error}."
-            ) from None
-        return found.abs() if chosen.pixels else found  # of pixels the size counts, in one channel as in three
-
-    return explain, described
-
-
-def _last_layer(model: AuditModel, borrowed: BorrowedModel, image: Tensor) -> str:
-    with fitting(model, image):
-        return last_feature_layer(borrowed, image)
+    return _measurement(samples, found, cost=cost, described=explains.described, target=target, grid=grid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +107,14 @@ class _Step:
 
     model: AuditModel
     borrowed: BorrowedModel
-    explain: Callable[[Batch, Tensor], Tensor]
+    explains: Explainer
     target: int | Literal["predicted"] | None
     where: str
 
     def __call__(self, batch: Batch) -> Part:
         clean = classify(self.model, self.borrowed, batch) if self.where == "box" else None
         targets = self._targets(batch, clean)
-        attributions = self.explain(batch, targets)
-        if len(attributions) != len(batch) or attributions.ndim not in (3, 4):
-            raise AuditError(
-                f"The saliency method returned {tuple(attributions.shape)} for {len(batch)} images; it must be N×C×h×w "
-                "or N×h×w."
-            )
-        maps = saliency_maps(attributions, (batch.images.shape[2], batch.images.shape[3]))
-        finite = maps.flatten(1).isfinite().all(1)
-        if not finite.all():
-            raise AuditError(f"The saliency map of {batch.samples[int((~finite).nonzero()[0])].id} is not finite.")
+        maps = self.explains.maps(batch, targets)
         known = [sample.region() for sample in batch.samples]
         regions = torch.stack(
             [torch.zeros_like(maps[0], dtype=torch.bool, device="cpu") if each is None else each for each in known]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.scores import differentiating, plain, slope
+from pytest_cnnaudit.lenses.tap import check_runs_once
 
 Reshape = Callable[[Tensor], Tensor]
 """Turns what a layer returns into maps N×c×h×w by moving entries and leaving some out, for layers that return tokens.
@@ -81,11 +82,7 @@ def _cut(model: Callable[[Tensor], Tensor], images: Tensor, layer: nn.Module) ->
 
     with _after(layer, cut):
         logits = model(images)
-    if not seen:
-        raise AuditError(
-            "The layer did not run in the forward pass; name one that does. A compiled or traced model runs without "
-            "its modules: hand over the model itself."
-        )
+    check_runs_once(len(seen))
     return seen[0], logits
 
 

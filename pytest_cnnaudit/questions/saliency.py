@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pytest_cnnaudit.audits.saliency import SCORES, Method, SaliencyMeasurement, Score, measure_saliency
+from pytest_cnnaudit.audits.explainer import Method
+from pytest_cnnaudit.audits.saliency import SCORES, SaliencyMeasurement, Score, measure_saliency
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.questions.asker import Asker, check_share
 from pytest_cnnaudit.results import require

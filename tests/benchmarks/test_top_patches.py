@@ -1,0 +1,85 @@
+"""The top patches of all channels of all convolutions, against the plain forward pass of the same images.
+
+    pytest -m benchmark tests/benchmarks/test_top_patches.py -s
+
+ResNet-20 (19 convolutions, 688 channels) and 2,000 images of CIFAR-10's size (the 500, shifted by a few pixels), on one
+thread. The measurement streams the images, merges, finds the receptive fields and draws; the floor is the forward pass
+over full batches alone. Both in turns, because the machine's pace drifts; the figure is the median ratio.
+"""
+
+import resource
+import statistics
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_cnnaudit import Samples
+from pytest_cnnaudit.questions.activations import ActivationQuestions
+
+pytestmark = pytest.mark.benchmark
+
+COUNT, BATCH, ROUNDS = 2000, 256, 5
+
+
+@pytest.fixture
+def shifted(cifar_samples):
+    """Makes samples: as many as wanted, none of them held."""
+
+    def make(count):
+        def load(position):
+            sample = cifar_samples[position % len(cifar_samples)]
+            return sample.image.roll(position // len(cifar_samples), dims=2), sample.label
+
+        return Samples(load, [str(position) for position in range(count)], source="shifted CIFAR-10", workers=0)
+
+    return make
+
+
+def spent(work):
+    began = time.process_time()
+    result = work()
+    return time.process_time() - began, result
+
+
+def test_all_channels_of_all_convolutions_take_one_pass(resnet20_model, shifted, capsys):
+    samples = shifted(COUNT)
+    audit = ActivationQuestions(resnet20_model, samples, device="cpu", batch_size=BATCH)
+    batches = [batch.images for batch in samples.batches(BATCH)]
+
+    def plain():
+        with resnet20_model.borrow() as model, torch.no_grad():
+            for images in batches:
+                model(images)
+
+    def ours():
+        return audit.top_patches()
+
+    plain()
+    rounds = [(spent(plain)[0], *spent(ours)) for _ in range(ROUNDS)]
+    ratio = statistics.median(took / floor for floor, took, _ in rounds)
+    found = rounds[0][2]
+    channels = sum(len(top.values) for top in found.top.values())
+    with capsys.disabled():
+        print(
+            f"\n  top 9 of {channels} channels, {COUNT} images: {ratio:.2f} of the plain forward "
+            f"({statistics.median(floor for floor, _, _ in rounds):.1f} s), {found.cost.forward - COUNT} passes more",
+            end="",
+        )
+    assert channels == sum(part.out_channels for part in resnet20_model.module.modules() if isinstance(part, nn.Conv2d))
+    assert found.cost.backward == 0
+    assert found.cost.forward <= COUNT + 1 + 2 * (32 + 32)
+    assert ratio <= 1.15
+
+
+def test_memory_does_not_grow_with_the_images(resnet20_model, shifted, capsys):
+    def peak_after(count):
+        ActivationQuestions(resnet20_model, shifted(count), device="cpu", batch_size=BATCH).top_patches()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    peak_after(500)
+    few, many = peak_after(500), peak_after(COUNT)
+    with capsys.disabled():
+        print(f"\n  peak memory after 500 images {few:.0f} MiB, after {COUNT} {many:.0f} MiB", end="")
+    assert many - few < 8
