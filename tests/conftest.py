@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import signal
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,16 @@ def tiny_net():
         return net.eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def adv_lib():
+    """The package adv_lib.attacks, a reference. It wants visdom, for plots: an empty module will do."""
+    if importlib.util.find_spec("visdom") is None:
+        sys.modules["visdom"] = types.ModuleType("visdom")
+    return pytest.importorskip(
+        "adv_lib.attacks", reason="needs adv-lib: pip install --no-deps adv-lib", exc_type=ImportError
+    )
 
 
 @pytest.fixture

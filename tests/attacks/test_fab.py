@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from pytest_cnnaudit import AuditError, AuditModel
+from pytest_cnnaudit import AuditModel
 from pytest_cnnaudit.attacks.fab import fab_t
 from pytest_cnnaudit.attacks.hyperplane import to_hyperplane
 from pytest_cnnaudit.attacks.norms import length
@@ -11,45 +11,6 @@ from pytest_cnnaudit.results import Cost
 
 NORMS = ["linf", "l2", "l1"]
 norms = st.sampled_from(NORMS)
-
-
-@given(
-    norm=norms,
-    eps=st.none() | st.floats(1e-3, 3),
-    steps=st.integers(1, 5),
-    restarts=st.integers(1, 2),
-    seed=st.integers(0, 99),
-    stretch=st.floats(1, 10),
-)
-def test_an_answer_fools_within_eps_or_is_the_image_itself(
-    tiny_net, drawn, assert_answers, norm, eps, steps, restarts, seed, stretch
-):
-    images, labels = drawn(seed, stretch=stretch, dtype=torch.float32)
-    with AuditModel(tiny_net(seed).float()).borrow() as model:
-        result = fab_t(model, images, labels, norm=norm, eps=eps, steps=steps, targets=2, restarts=restarts)
-        assert_answers(model, images, labels, result)
-    assert (length(result - images, norm) <= (eps or torch.inf)).all()
-
-
-@settings(max_examples=15)
-@given(
-    norm=norms,
-    within=st.booleans(),
-    order=st.permutations(range(6)),
-    cut=st.integers(1, 5),
-    at_once=st.none() | st.integers(1, 4),
-    seed=st.integers(0, 99),
-)
-def test_neither_batch_nor_order_change_a_samples_result(
-    assert_batch_is_no_matter, norm, within, order, cut, at_once, seed
-):
-    eps = {"linf": 0.02, "l2": 0.1, "l1": 0.5}[norm] if within else None
-
-    def attack(model, images, labels, numbers, at_once=None):
-        settings = {"norm": norm, "eps": eps, "steps": 4, "targets": 2, "restarts": 2}
-        return fab_t(model, images, labels, seeds=1000 * seed + numbers, at_once=at_once, **settings)
-
-    assert_batch_is_no_matter(attack, seed, order, cut, at_once)
 
 
 @settings(max_examples=15)
@@ -95,16 +56,6 @@ def test_with_eps_a_linear_classifier_is_fooled_exactly_beyond_that_distance(lin
         result = fab_t(borrowed, images, labels, norm=norm, eps=eps, steps=20)
         assert (borrowed(result).argmax(1) != labels).item() == (factor > 1)
     assert result.equal(images) == (factor < 1)
-
-
-def test_a_step_is_one_forward_and_one_backward_pass(unfoolable):
-    model, images = unfoolable
-    labels = torch.ones(len(images), dtype=torch.int64)
-    with model.borrow() as borrowed:
-        result = fab_t(borrowed, images, labels, steps=7, restarts=3, targets=1)
-        # One pass ranks the classes, and the point that the last step leads to is looked at.
-        assert borrowed.cost == Cost(5 * (1 + 3 * 8), 5 * 3 * 8)
-    assert result.equal(images)
 
 
 def test_a_sample_that_is_wrong_already_costs_no_backward_pass(tiny_net, drawn):
@@ -179,16 +130,17 @@ def torchattacks_nearest(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:Please import .gaussian_filter.:DeprecationWarning")
 @pytest.mark.parametrize(
-    ("name", "count", "norm"),
-    [("resnet20", 16, "linf"), ("resnet20", 16, "l2"), *(("resnet4b", 48, norm) for norm in NORMS)],
+    ("name", "norm"),
+    [("resnet20", "linf"), ("resnet20", "l2"), *(("resnet4b", norm) for norm in NORMS)],
 )
 def test_it_finds_as_near_as_torchattacks_for_half_the_forward_passes(
-    request, cifar, torchattacks_nearest, name, count, norm
+    request, cifar, patches, torchattacks_nearest, name, norm
 ):
     with request.getfixturevalue(f"{name}_model").borrow() as model:
+        images, labels = (each[:16] for each in patches) if name == "resnet20" else (each[:48] for each in cifar)
         with torch.no_grad():
-            right = (model(cifar[0][:count]).argmax(1) == cifar[1][:count]).nonzero()[:, 0]
-        images, labels = (each[right] for each in cifar)
+            right = model(images).argmax(1) == labels
+        images, labels = images[right], labels[right]
         before = model.cost
         ours = fab_t(model, images, labels, norm=norm, steps=20, targets=3)
         cost = model.cost - before
@@ -200,17 +152,3 @@ def test_it_finds_as_near_as_torchattacks_for_half_the_forward_passes(
         assert (size <= eps).sum() >= (expected <= eps).sum() - 1
     assert size.median() <= 1.02 * expected.median()
     assert cost.forward < 0.6 * (model.cost - before).forward
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": 0}, "steps=0"),
-        ({"targets": 0}, "targets=0"),
-        ({"restarts": 0}, "restarts=0"),
-        ({"norm": "l0"}, "'l0'"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(tiny_net, drawn, options, message):
-    with pytest.raises(AuditError, match=message):
-        fab_t(AuditModel(tiny_net()), *drawn(3), **options)

@@ -1,8 +1,8 @@
 """What the benchmarks share: one thread, passes counted whoever makes them, and the floor that time is held against."""
 
-import sys
+import statistics
 import time
-import types
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -141,13 +141,6 @@ def one_thread():
 
 
 @pytest.fixture
-def adv_lib():
-    """adv-lib's attacks. It wants visdom, for plots, which does not install any more: an empty module will do."""
-    sys.modules.setdefault("visdom", types.ModuleType("visdom"))
-    return pytest.importorskip("adv_lib.attacks", reason="needs adv-lib: pip install --no-deps adv-lib")
-
-
-@pytest.fixture
 def show(capsys):
     """Prints a line of figures, captured or not."""
 
@@ -160,3 +153,50 @@ def show(capsys):
             )
 
     return line
+
+
+@pytest.fixture
+def compare(capsys):
+    """Process time of several works over that of the first of them, the floor: medians over rounds, all in turns.
+
+    `compare(title, works, rounds, brief=names)`: those so slow that three rounds tell.
+    """
+
+    def measure(title, works, rounds, brief=()):
+        for work in works.values():  # the first pass of a process is slower
+            _spent(work)
+        took = {name: [] for name in works}
+        for turn in range(rounds):
+            for name, work in works.items():
+                if turn < 3 or name not in brief:
+                    took[name].append(_spent(work))
+        floor = took.pop("floor")
+        over = {
+            name: statistics.median(mine / its for mine, its in zip(times, floor, strict=False))
+            for name, times in took.items()
+        }
+        with capsys.disabled():
+            figures = "  ".join(f"{name} {ratio:.2f}" for name, ratio in over.items())
+            print(f"\n  {title:22} floor {1000 * statistics.median(floor):6.0f} ms  {figures}", end="")
+        return over
+
+    return measure
+
+
+def _spent(work):
+    began = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries', about hooks and inputs
+        work()
+    return time.process_time() - began
+
+
+@pytest.fixture
+def within():
+    """Ours is within its floor, and no slower than any library (5% is what two equal works differ by)."""
+
+    def check(over, limit=1.05):
+        assert over["ours"] <= limit
+        assert over["ours"] <= 1.05 * min(ratio for name, ratio in over.items() if name != "ours")
+
+    return check
