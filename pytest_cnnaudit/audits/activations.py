@@ -142,7 +142,7 @@ class _Step:
             found.append(_Found(Part(batch.positions, {"sparsity": sparsity}, {"maps": first}), channels))
 
         with fitting(self.model, batch.images):
-            tap(self.borrowed, batch.images, self.layers, read)
+            tap(self.borrowed.reordered(batch.images), batch.images, self.layers, read)
         return found[0]
 
 

@@ -133,7 +133,7 @@ class _Step:
             check_numbers(name, batch, maps, top[name].values)
 
         with fitting(self.model, batch.images):
-            tap(self.borrowed, batch.images, self.layers, read)
+            tap(self.borrowed.reordered(batch.images), batch.images, self.layers, read)
         return _Found(len(batch), top)
 
 

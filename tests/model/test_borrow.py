@@ -304,3 +304,48 @@ def test_hooks_that_the_work_inside_leaves_behind_are_taken_away():
     kept.clear()
     net(torch.rand(1, 3, 8, 8, requires_grad=True)).sum().backward()
     assert kept == ["own"]
+
+
+class Viewing(nn.Module):
+    """Insists on maps in contiguous order."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 5, 3), nn.Linear(5 * 36, 2)
+
+    def forward(self, images):
+        maps = self.conv(images)
+        return self.linear(maps.view(len(maps), -1))
+
+
+def test_images_go_in_channels_last_order_where_the_module_takes_that(tiny_net):
+    images = torch.rand(6, 3, 8, 8).double()
+    orders = []
+    net = tiny_net()
+    with AuditModel(net).borrow() as model:
+        expected, before = model(images), model.cost
+        reordered = model.reordered(images)
+        assert (model.cost - before).forward == 2  # one image in either order
+        assert model.reordered(images) is reordered
+        with torch.no_grad():
+            handle = net.conv2.register_forward_hook(
+                lambda _, __, out: orders.append(out.is_contiguous(memory_format=torch.channels_last))
+            )
+            torch.testing.assert_close(reordered(images), expected.detach())
+            handle.remove()
+        assert (model.cost - before).forward == 8  # on one bill
+    assert orders == [True]
+
+
+@pytest.mark.parametrize("fault", ["refuses", "differs"])
+def test_a_module_that_depends_on_the_order_is_left_with_its_own(fault):
+    class Differs(Viewing):
+        def forward(self, images):
+            maps = self.conv(images)
+            return self.linear(torch.as_strided(maps, (len(maps), 180), (180, 1)))  # as it lies in memory
+
+    net = Viewing() if fault == "refuses" else Differs()
+    images = torch.rand(2, 3, 8, 8)
+    with AuditModel(net).borrow() as model:
+        assert model.reordered(images) is model
+        assert model.reordered(images)(images).shape == (2, 2)
