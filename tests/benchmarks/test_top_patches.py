@@ -69,7 +69,7 @@ def test_all_channels_of_all_convolutions_take_one_pass(resnet20_model, shifted,
         )
     assert channels == sum(part.out_channels for part in resnet20_model.module.modules() if isinstance(part, nn.Conv2d))
     assert found.cost.backward == 0
-    assert found.cost.forward <= COUNT + 1 + 2 * (32 + 32)
+    assert found.cost.forward <= COUNT + 5 + 2 * (32 + 32)  # five: does each layer run once, and in which order?
     assert ratio <= 1.15
 
 

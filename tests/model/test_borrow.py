@@ -325,7 +325,7 @@ def test_images_go_in_channels_last_order_where_the_module_takes_that(tiny_net):
     with AuditModel(net).borrow() as model:
         expected, before = model(images), model.cost
         reordered = model.reordered(images)
-        assert (model.cost - before).forward == 2  # one image in either order
+        assert (model.cost - before).forward == 4  # two images in either order
         assert model.reordered(images) is reordered
         with torch.no_grad():
             handle = net.conv2.register_forward_hook(
@@ -333,8 +333,25 @@ def test_images_go_in_channels_last_order_where_the_module_takes_that(tiny_net):
             )
             torch.testing.assert_close(reordered(images), expected.detach())
             handle.remove()
-        assert (model.cost - before).forward == 8  # on one bill
+        assert (model.cost - before).forward == 10  # on one bill
     assert orders == [True]
+
+
+def test_one_image_alone_does_not_settle_the_order():
+    class Merging(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 5, 3), nn.Linear(5, 2)
+
+        def forward(self, images):
+            maps = self.conv(images)
+            return self.linear(maps.view(len(maps) * 5, 6, 6).mean((1, 2)).view(-1, 5))
+
+    images = torch.rand(3, 3, 8, 8)
+    with AuditModel(Merging()).borrow() as model:
+        assert model.reordered(images[:1]) is not model
+        assert model.reordered(images) is model
+        assert model.reordered(images[:1]) is model
 
 
 @pytest.mark.parametrize("fault", ["refuses", "differs"])
