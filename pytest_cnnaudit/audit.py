@@ -6,6 +6,7 @@ from pytest_cnnaudit.questions.activations import ActivationQuestions
 from pytest_cnnaudit.questions.filters import FilterQuestions
 from pytest_cnnaudit.questions.fooling import FoolingQuestions
 from pytest_cnnaudit.questions.masking import MaskingQuestions
+from pytest_cnnaudit.questions.neighbours import NeighbourQuestions
 from pytest_cnnaudit.questions.perturbation import PerturbationQuestions
 from pytest_cnnaudit.questions.robustness import RobustnessQuestions
 from pytest_cnnaudit.questions.saliency import SaliencyQuestions
@@ -14,6 +15,7 @@ from pytest_cnnaudit.questions.saliency import SaliencyQuestions
 class Audit(
     FilterQuestions,
     ActivationQuestions,
+    NeighbourQuestions,
     RobustnessQuestions,
     PerturbationQuestions,
     FoolingQuestions,

@@ -43,7 +43,7 @@ function fitColumns(section, exhibit) {
   section.style.setProperty('--picture-width', `${width}px`);
   section.style.setProperty('--columns', columns);
   section.classList.toggle('is-tiny', width < 100);
-  section.classList.toggle('has-three-columns', columns === 3);
+  section.classList.toggle('is-three-abreast', columns === 3 || columns > 4); // on phones; else two
 }
 
 function openFrom(list, exhibit, index) {
