@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from pytest_cnnaudit.audits import pictures
-from pytest_cnnaudit.audits.classify import Clean, classify
-from pytest_cnnaudit.audits.explainer import Explainer, Method, explainer
+from pytest_cnnaudit.audits.explainer import Method, explainer
 from pytest_cnnaudit.audits.grids import confident_grids
-from pytest_cnnaudit.engine import Engine, Kept, Part
+from pytest_cnnaudit.audits.saliency_scores import SCORES, Baseline, Score, Scored
+from pytest_cnnaudit.audits.saliency_step import SaliencyStep, Target
+from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
-from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game
-from pytest_cnnaudit.model import AuditModel, BorrowedModel
-from pytest_cnnaudit.results import Cost, Exhibit, Measurement, Metric, Picture, Row, figure
-from pytest_cnnaudit.samples import Batch, Samples
-from pytest_cnnaudit.statistics import is_decided, mean, share
+from pytest_cnnaudit.model import AuditModel
+from pytest_cnnaudit.results import Cost, Exhibit, Measurement, Metric
+from pytest_cnnaudit.samples import Samples
+from pytest_cnnaudit.statistics import is_decided, mean
 
-Score = Literal["pointing_game", "energy_in_box", "grid_pointing_game"]
-SCORES: tuple[Score, ...] = ("pointing_game", "energy_in_box", "grid_pointing_game")
+__all__ = ["SCORES", "SaliencyMeasurement", "Score", "measure_saliency"]
 
-
-_SHOWN = 12
+_COLUMNS = ("hit", "energy", "area", "centre", "scored", "correct")
+_BOXED: tuple[Score, ...] = SCORES[:4]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -34,14 +31,29 @@ class SaliencyMeasurement(Measurement):
     """Where the model looks. What needs boxes (or grids) is NaN where there were none.
 
     `per_sample`: hit, energy, area (of the object), centre (whether the image's centre lies on it), scored (whether the
-    object's place is known), correct. For grids, `ids` are their cells.
+    object's place is known), correct; with boxes also iou. For grids, `ids` are their cells.
+
+    Attributes:
+        pointing_game: share of maps whose largest value lies on the object, or within the tolerance of it.
+        energy_in_box: mean share of the map that lies on the object.
+        iou: mean overlap of the box around the map's largest part with the object's; see `lenses.box_accuracy`.
+        max_box_acc: share of these boxes with an IoU of 0.5 or more.
+        grid_pointing_game: mean share of the map that lies in the cell of its class.
+        over_centre: the pointing game less that of the image's centre, sample by sample.
+        centre_point: the pointing game of a map that always points at the image's centre.
+        chance: that of a random point; in a grid, of an even map.
+        baselines: by score, what the centre and chance score on the same samples.
     """
 
     pointing_game: Metric
     energy_in_box: Metric
+    iou: Metric
+    max_box_acc: Metric
     grid_pointing_game: Metric
+    over_centre: Metric
     centre_point: Metric
     chance: Metric
+    baselines: Mapping[str, Baseline]
 
 
 def measure_saliency(
@@ -50,9 +62,10 @@ def measure_saliency(
     engine: Engine,
     *,
     method: Method = "grad_cam",
-    target: int | Literal["predicted"] | None = None,
+    target: Target = None,
     layer: str | None = None,
     grid: int | None = None,
+    tolerance: float = 0,
     at_least: tuple[Score, float] | None = None,
     options: Mapping[str, Any],
 ) -> SaliencyMeasurement:
@@ -65,6 +78,7 @@ def measure_saliency(
         layer: for the methods that look at one (the CAMs); the last layer with a map where None.
         grid: play the grid pointing game on grids of grid×grid images, which needs no boxes; where None, on 2×2 grids
             if the samples have neither boxes nor masks.
+        tolerance: pixels by which the largest value may miss the object in the pointing game; 15 in Zhang et al. 2016.
         at_least: a score and its threshold; stop as soon as it is certain whether it is reached.
         options: further keyword arguments of the method.
     """
@@ -74,20 +88,21 @@ def measure_saliency(
         raise AuditError(f"grid={grid} is no grid; give 2 for 2×2 images or more.")
     if grid is not None and target is not None:
         raise AuditError(f"target={target!r} does not go with a grid: each cell is explained for its own class.")
+    if tolerance < 0 or (tolerance and grid is not None):
+        what = "it is for the pointing game with boxes or masks, not for grids" if grid else "give pixels, 0 or more"
+        raise AuditError(f"tolerance={tolerance} does not do: {what}.")
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
         if grid is not None:
             samples = confident_grids(model, borrowed, samples, engine, grid)
         image = samples[0].image.to(engine.device)
         explains = explainer(model, borrowed, engine, image, method=method, layer=layer, options=options)
-        step = _Step(model, borrowed, explains, target, "grid" if grid else "box")
+        step = SaliencyStep(model, borrowed, explains, target, grid is not None, tolerance)
         n = len(samples)
 
         def decided(part: Part) -> bool:
-            if at_least is None:
-                return False
             scored = part["scored"]
-            if not scored.any():
-                return False
+            if at_least is None or at_least[0] in ("iou", "max_box_acc") or not scored.any():
+                return False  # the best threshold of a map may change with every sample
             values = part["hit" if at_least[0] == "pointing_game" else "energy"][scored]
             return is_decided(float(values.sum()), len(values), n - int((~scored).sum()), at_least[1])
 
@@ -98,158 +113,109 @@ def measure_saliency(
             f"None of the {len(found)} samples of {samples.source} has a box or mask that is not empty; check that the "
             "file names in the boxes file are those of the images."
         )
-    return _measurement(samples, found, cost=cost, described=explains.described, target=target, grid=grid)
+    described = {**explains.described, "target": "label" if target is None else str(target)}
+    if tolerance:
+        described["tolerance"] = f"{tolerance:g} px"
+    return (_of_grids if grid else _of_boxes)(samples, found, grid or 0, described, cost)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """Explains one batch and scores the maps."""
-
-    model: AuditModel
-    borrowed: BorrowedModel
-    explains: Explainer
-    target: int | Literal["predicted"] | None
-    where: str
-
-    def __call__(self, batch: Batch) -> Part:
-        clean = classify(self.model, self.borrowed, batch) if self.where == "box" else None
-        targets = self._targets(batch, clean)
-        maps = self.explains.maps(batch, targets)
-        known = [sample.region() for sample in batch.samples]
-        regions = torch.stack(
-            [torch.zeros_like(maps[0], dtype=torch.bool, device="cpu") if each is None else each for each in known]
-        )
-        on_device = regions.to(maps.device)
-        height, width = regions.shape[1:]
-        found = Part(
-            batch.positions,
-            {
-                "scored": regions.flatten(1).any(1).numpy(),
-                "hit": pointing_game(maps, on_device).cpu().numpy(),
-                "energy": energy_in_region(maps, on_device).cpu().numpy(),
-                "area": regions.flatten(1).double().mean(1).numpy(),
-                "centre": regions[:, height // 2, width // 2].numpy(),
-                "flat": (maps.flatten(1).amax(1) == maps.flatten(1).amin(1)).cpu().numpy(),
-                "correct": np.ones(len(batch), bool)
-                if clean is None
-                else (clean.prediction == batch.labels).cpu().numpy(),
-            },
-        )
-        return Part(found.positions, found.columns, self._rows(batch, found, maps, regions, targets))
-
-    def _targets(self, batch: Batch, clean: Clean | None) -> Tensor:
-        if self.target is None or clean is None:
-            return batch.labels
-        if self.target == "predicted":
-            return clean.prediction
-        if not isinstance(self.target, int) or not 0 <= self.target < clean.classes:
-            raise AuditError(f"target={self.target!r} is neither a class (0 to {clean.classes - 1}) nor 'predicted'.")
-        return torch.full_like(batch.labels, self.target)
-
-    def _rows(self, batch: Batch, found: Part, maps: Tensor, regions: Tensor, targets: Tensor) -> dict[str, Kept]:
-        """The samples with the least energy on the object, and those with the most."""
-
-        def draw(i: int) -> Row:
-            return self._row(batch, found, maps, regions, targets, i)
-
-        scored, energy = found["scored"], found["energy"]
-        return {
-            "worst": Kept.lowest(_SHOWN, scored, energy, batch.positions, draw),
-            "best": Kept.lowest(_SHOWN // 3, scored, -energy, batch.positions, draw),
-        }
-
-    def _row(self, batch: Batch, found: Part, maps: Tensor, regions: Tensor, targets: Tensor, i: int) -> Row:
-        sample, name = batch.samples[i], self.model.class_name(int(targets[i]))
-        picture, heated = pictures.image(batch.images[i]), pictures.heat(maps[i])
-        shown = [pictures.outlined(each, regions[i]) for each in (picture, heated, pictures.overlay(picture, heated))]
-        captions = (f"looking for {name}", "", "")
-        alts = (f"{sample.id}", f"map of {name} in {sample.id}", f"map of {name} over {sample.id}")
-        figures = {f"energy in {'cell' if self.where == 'grid' else 'box'}": figure(found["energy"][i])}
-        status = "hit" if found["hit"][i] else "miss"
-        return Row(sample.id, tuple(map(Picture, shown, captions, alts)), status, figures)
+def _of_boxes(samples: Samples, found: Part, _: int, described: Mapping[str, str], cost: Cost) -> SaliencyMeasurement:
+    scored = Scored.of(found)
+    story = (_words(described), *_notes(samples, found))
+    beside: dict[str, Baseline] = {score: scored.baseline(score) for score in _BOXED}
+    centre, chance = beside["pointing_game"]
+    n = int(found["scored"].sum())
+    metrics = {score: scored.metric(score, story) for score in _BOXED}
+    iou = np.full(len(found), np.nan)
+    iou[found["scored"]] = scored.maps["iou"]
+    return SaliencyMeasurement(
+        kind="saliency",
+        title="Where the model looks",
+        settings=described,
+        ids=samples[found.positions].ids,
+        per_sample={**_columns(found), "iou": iou},
+        cost=cost,
+        notes=(
+            f"The centre lies on the object in {100 * centre:.0f}% of the samples, "
+            f"a random point in {100 * chance:.0f}%.",
+            *_notes(samples, found),
+        ),
+        exhibits=(scored.table(), *_exhibits(found)),
+        **metrics,
+        grid_pointing_game=_missing("grid pointing game", "not measured: pass grid=2 to play the grid pointing game"),
+        over_centre=scored.over_centre(story),
+        centre_point=Metric(
+            centre,
+            name="always the centre",
+            n=n,
+            bounds=(0, 1),
+            help="The pointing game of a map that always points at the image's centre.",
+        ),
+        chance=Metric(chance, name="chance", n=n, bounds=(0, 1), help="The pointing game of a point drawn at random."),
+        baselines=beside,
+    )
 
 
-def _measurement(
-    samples: Samples,
-    found: Part,
-    *,
-    cost: Cost,
-    described: Mapping[str, str],
-    target: int | str | None,
-    grid: int | None,
+def _of_grids(
+    samples: Samples, found: Part, grid: int, described: Mapping[str, str], cost: Cost
 ) -> SaliencyMeasurement:
-    scored = found["scored"]
-    hits, energy = found["hit"][scored], found["energy"][scored]
-    centre, area = float(found["centre"][scored].mean()) if scored.any() else np.nan, found["area"][scored]
-    chance = float(area.mean()) if len(area) else np.nan
-    unscored, flat = int((~scored).sum()), int(found["flat"].sum())
-    named = ", ".join(f"{key} {value}" for key, value in described.items())
-    story = [f"{named}; target {'label' if target is None else target}"]
+    cells, hits = grid * grid, found["hit"]
+    played = (
+        f"{len(samples) // cells} grids of {grid}×{grid} confident images; chance {1 / cells:.2f}; "
+        f"largest value in the right cell: {int(hits.sum())} of {len(hits)}"
+    )
+    notes = _notes(samples, found)
+    why = "the samples have no boxes or masks: give Samples boxes= or masks=, or use the grid pointing game"
+    named = {score: _missing(score.replace("_", " "), why) for score in _BOXED}
+    return SaliencyMeasurement(
+        kind="saliency",
+        title="Grid pointing game",
+        settings={**described, "grid": f"{grid}×{grid}"},
+        ids=samples[found.positions].ids,
+        per_sample=_columns(found),
+        cost=cost,
+        notes=(f"{played}.", *notes),
+        exhibits=_exhibits(found),
+        **named,
+        grid_pointing_game=mean(
+            found["energy"],
+            name="grid pointing game",
+            groups=found.positions // cells,
+            story=(_words(described), played, *notes),
+            help="Mean share of a class's map that lies in the cell of its image.",
+        ),
+        over_centre=_missing("over the centre", why),
+        centre_point=_missing("always the centre", why),
+        chance=Metric(
+            1 / cells, name="chance", n=len(found), bounds=(0, 1), help="What a random point, or an even map, scores."
+        ),
+        baselines={"grid_pointing_game": Baseline(np.nan, 1 / cells)},
+    )
+
+
+def _columns(found: Part) -> dict[str, NDArray[Any]]:
+    return {name: found[name] for name in _COLUMNS}
+
+
+def _words(described: Mapping[str, str]) -> str:
+    settings = ", ".join(f"{key} {value}" for key, value in described.items() if key not in ("target", "tolerance"))
+    return "; ".join([settings, *(f"{key} {described[key]}" for key in ("target", "tolerance") if key in described)])
+
+
+def _notes(samples: Samples, found: Part) -> tuple[str, ...]:
+    unscored, flat = int((~found["scored"]).sum()), int(found["flat"].sum())
     notes = []
-    if grid:
-        story.append(
-            f"{len(samples) // grid**2} grids of {grid}×{grid} confident images; chance {1 / grid**2:.2f}; "
-            f"largest value in the right cell: {int(hits.sum())} of {len(hits)}"
-        )
-    elif scored.any():
-        story.append(
-            f"the centre lies on the object in {figure(centre)} of the samples, a random point in {figure(chance)}"
-        )
     if unscored:
         notes.append(f"{unscored} of {len(found)} samples have no box or mask left in the picture, and are not scored.")
     if flat:
         notes.append(f"{flat} maps are constant: they point nowhere, and count as misses.")
     if len(found) < len(samples):
         notes.append(f"Stopped as soon as the verdict was certain: after {len(found)} of {len(samples)} samples.")
-    full_story = (*story, *notes)
-    missing = ("the samples have no boxes or masks: give Samples boxes= or masks=, or use the grid pointing game",)
-    in_grid = ("not measured: pass grid=2 to play the grid pointing game",)
-    box = not grid and bool(scored.any())
-    nothing_scored = np.zeros(0)
-    cells = grid * grid if grid else 1
-    return SaliencyMeasurement(
-        kind="saliency",
-        title="Grid pointing game" if grid else "Where the model looks",
-        settings={
-            **described,
-            "target": "label" if target is None else str(target),
-            **({"grid": f"{grid}×{grid}"} if grid else {}),
-        },
-        ids=samples[found.positions].ids,
-        per_sample=found.columns,
-        cost=cost,
-        notes=(f"{story[-1][0].upper()}{story[-1][1:]}.", *notes),
-        exhibits=_exhibits(found),
-        pointing_game=share(
-            hits if box else nothing_scored.astype(bool),
-            name="pointing game",
-            story=full_story if box else missing,
-            help="Share of maps whose largest value lies on the object.",
-        ),
-        energy_in_box=mean(
-            energy if box else nothing_scored,
-            name="energy in box",
-            story=full_story if box else missing,
-            help="Mean share of the map that lies on the object.",
-        ),
-        grid_pointing_game=mean(
-            energy if grid else nothing_scored,
-            name="grid pointing game",
-            groups=found.positions[scored] // cells,
-            story=full_story if grid else in_grid,
-            help="Mean share of a class's map that lies in the cell of its image.",
-        ),
-        centre_point=Metric(
-            np.nan if grid else centre,
-            name="always the centre",
-            n=0 if grid else len(area),
-            bounds=(0, 1),
-            help="The pointing game of a map that always points at the image's centre.",
-        ),
-        chance=Metric(
-            chance, name="chance", n=len(area), bounds=(0, 1), help="What a random point, or an even map, scores."
-        ),
-    )
+    return tuple(notes)
+
+
+def _missing(name: str, why: str) -> Metric:
+    return Metric(np.nan, name=name, bounds=(0, 1), story=(why,))
 
 
 def _exhibits(found: Part) -> tuple[Exhibit, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 
@@ -23,13 +24,25 @@ def saliency_maps(attributions: Tensor, size: tuple[int, int]) -> Tensor:
 def pointing_game(maps: Tensor, regions: Tensor) -> Tensor:
     """Whether the largest value of each map lies in its region, N bool.
 
-    Zhang et al. 2016, "Top-Down Neural Attention by Excitation Backprop", section 4.1, without tolerance. A constant
-    map points nowhere: a miss. If several positions hold the maximum, half of them must lie inside.
+    Zhang et al. 2016, "Top-Down Neural Attention by Excitation Backprop", section 4.1; for their tolerance of 15
+    pixels, give regions `widened` by as much. A constant map points nowhere: a miss. If several positions hold the
+    maximum, half of them must lie inside.
     """
     flat, inside = maps.flatten(1), regions.flatten(1)
     top = flat == flat.amax(1, keepdim=True)
     constant = flat.amax(1) == flat.amin(1)
     return ((top & inside).sum(1) * 2 >= top.sum(1)) & ~constant
+
+
+def widened(regions: Tensor, tolerance: float) -> Tensor:
+    """The regions and what lies within `tolerance` pixels of them, N×H×W bool on the CPU; empty ones stay empty."""
+    if tolerance == 0:
+        return regions
+    near = [
+        torch.from_numpy(ndimage.distance_transform_edt(~region.numpy()) <= tolerance) if region.any() else region
+        for region in regions.cpu()
+    ]
+    return torch.stack(near)
 
 
 def energy_in_region(maps: Tensor, regions: Tensor) -> Tensor:

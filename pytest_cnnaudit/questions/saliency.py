@@ -24,6 +24,7 @@ class SaliencyQuestions(Asker):
         *,
         layer: str | None = None,
         grid: int | None = None,
+        tolerance: float = 0,
         **options: Any,
     ) -> SaliencyMeasurement:
         """Where the model looks, and how much of that is the object; see `measure_saliency`."""
@@ -36,6 +37,7 @@ class SaliencyQuestions(Asker):
                 target=target,
                 layer=layer,
                 grid=grid,
+                tolerance=tolerance,
                 options=options,
             )
         )
@@ -49,21 +51,26 @@ class SaliencyQuestions(Asker):
         target: int | Literal["predicted"] | None = None,
         layer: str | None = None,
         grid: int | None = None,
+        tolerance: float = 0,
         **options: Any,
     ) -> SaliencyMeasurement:
         """The model looks at the object.
 
+        The score stands beside that of the image's centre and of chance on the same samples: a high one that these
+        reach, too, says nothing.
+
         Args:
             method: one of `lenses.methods.METHODS` by name, an attribution of captum, or a callable ``(model, images,
                 targets) -> attributions``.
-            metric: ``"pointing_game"`` or ``"energy_in_box"``, which need boxes or masks, or
-                ``"grid_pointing_game"``, which needs none; where None, the pointing game if there are boxes, else the
-                grid pointing game.
+            metric: ``"pointing_game"``, ``"energy_in_box"``, ``"iou"`` or ``"max_box_acc"``, which need boxes or
+                masks, or ``"grid_pointing_game"``, which needs none; where None, the pointing game if there are boxes,
+                else the grid pointing game.
             min_score: the threshold; can be left out for Grad-CAM in the 2×2 grid pointing game only, where 0.4 tells
                 trained networks from untrained ones.
             target: the class that is explained; the label where None.
             layer: for the methods that look at one; the last layer with a map where None.
             grid: images a side of the grids, 2 by default.
+            tolerance: pixels by which the largest value may miss the object in the pointing game.
             options: go to the method.
 
         Raises:
@@ -97,6 +104,7 @@ class SaliencyQuestions(Asker):
                 target=target,
                 layer=layer,
                 grid=grid,
+                tolerance=tolerance,
                 at_least=(metric, min_score),
                 options=options,
             )

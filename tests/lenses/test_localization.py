@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game, saliency_maps
+from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game, saliency_maps, widened
 
 MASK = torch.tensor([[[True, True, False], [False, False, False]]])
 
@@ -62,3 +62,14 @@ def test_scores_do_not_change_with_the_scale_of_the_map(seed, power, sparse):
     torch.testing.assert_close(energy_in_region(scaled, regions), energy)
     torch.testing.assert_close(energy + energy_in_region(maps, ~regions), maps.flatten(1).any(1).double())
     assert pointing_game(scaled, regions).equal(pointing_game(maps, regions))
+
+
+def test_a_region_is_widened_by_the_distance_to_its_nearest_pixel():
+    region = torch.zeros(2, 9, 9, dtype=torch.bool)
+    region[0, 4, 4] = True
+    near = widened(region, 2)
+    y, x = torch.meshgrid(torch.arange(9), torch.arange(9), indexing="ij")
+    assert near[0].equal((y - 4) ** 2 + (x - 4) ** 2 <= 4)
+    assert not near[1].any()  # an empty one stays empty
+    assert widened(region, 0).equal(region)
+    assert widened(region, 0.9).equal(region)
