@@ -7,20 +7,24 @@ from pytest_cnnaudit.questions.filters import FilterQuestions
 from pytest_cnnaudit.questions.fooling import FoolingQuestions
 from pytest_cnnaudit.questions.masking import MaskingQuestions
 from pytest_cnnaudit.questions.neighbours import NeighbourQuestions
+from pytest_cnnaudit.questions.neuron import NeuronQuestions
 from pytest_cnnaudit.questions.perturbation import PerturbationQuestions
 from pytest_cnnaudit.questions.robustness import RobustnessQuestions
 from pytest_cnnaudit.questions.saliency import SaliencyQuestions
+from pytest_cnnaudit.questions.synthesis import SynthesisQuestions
 
 
 class Audit(
     FilterQuestions,
     ActivationQuestions,
     NeighbourQuestions,
+    NeuronQuestions,
+    SaliencyQuestions,
+    SynthesisQuestions,
     RobustnessQuestions,
     PerturbationQuestions,
     FoolingQuestions,
     MaskingQuestions,
-    SaliencyQuestions,
 ):
     """Measurements of one model on some samples, each with a named assertion.
 

@@ -59,7 +59,7 @@ def largest_boxes(values: NDArray[np.floating]) -> Boxes:
         ((left, top, right, bottom),) = box_around(above).astype(int)  # what is above a larger threshold is in there
         parts, _ = ndimage.label(above[top:bottom, left:right], _TOUCHING)
         largest = parts == np.bincount(parts[parts > 0]).argmax()
-        boxes[number] = box_around(largest) + (left, top, left, top)
+        boxes[number] = box_around(largest)[0] + np.array([left, top, left, top])
     return boxes
 
 
