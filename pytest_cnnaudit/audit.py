@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_cnnaudit.questions.activations import ActivationQuestions
+from pytest_cnnaudit.questions.explanations import ExplanationQuestions
 from pytest_cnnaudit.questions.filters import FilterQuestions
 from pytest_cnnaudit.questions.fooling import FoolingQuestions
 from pytest_cnnaudit.questions.masking import MaskingQuestions
@@ -20,6 +21,7 @@ class Audit(
     NeighbourQuestions,
     NeuronQuestions,
     SaliencyQuestions,
+    ExplanationQuestions,
     SynthesisQuestions,
     RobustnessQuestions,
     PerturbationQuestions,
