@@ -71,7 +71,7 @@ CASES = {
     "no attack at all": ("", "audit.attack(eps=0.1, attack=[])", "holds no attack"),
     "an unknown norm": ("", "audit.attack(norm='l7', eps=0.1)", "There is no norm 'l7'; use one of 'linf', 'l2'"),
     "an unknown saliency method": ("", "audit.saliency('lime')", "There is no saliency method 'lime'; use 'gradient', 'gradient_x_input', 'smooth_grad'"),
-    "an unknown metric": ("", "audit.assert_saliency_localized(metric='iou', min_score=0.5)", "There is no saliency metric 'iou'; use one of 'pointing_game'"),
+    "an unknown metric": ("", "audit.assert_saliency_localized(metric='dice', min_score=0.5)", "There is no saliency metric 'dice'; use one of 'pointing_game'"),
     "an unknown option of an attack": ("", "audit.attack(eps=0.1, attack='pgd', stepz=3)", "No attack of pgd takes 'stepz'; they take random_start, restarts, step_size, steps"),
     "an unknown option of a method": ("", "audit.saliency('gradient', stepz=3)", "stepz"),
     "no steps": ("", "audit.attack(eps=0.1, attack='pgd', steps=0)", "steps=0 and restarts=1; both must be at least 1"),

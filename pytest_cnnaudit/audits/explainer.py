@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from pytest_cnnaudit.audits.classify import fitting
+from pytest_cnnaudit.audits.classify import Clean, fitting
 from pytest_cnnaudit.engine import Engine
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses import methods
@@ -20,6 +20,25 @@ from pytest_cnnaudit.samples import Batch
 
 Method = str | Callable[..., Tensor]
 """A name of `lenses.methods.METHODS`, an attribution of captum, or ``(model, images, targets) -> attributions``."""
+
+
+Target = int | Literal["predicted"] | None
+"""The class that is explained: each sample's label where None, its prediction, or one class for all."""
+
+
+def explained(target: Target, batch: Batch, clean: Clean) -> Tensor:
+    """The class that is explained of each sample, N.
+
+    Raises:
+        AuditError: the target is none.
+    """
+    if target is None:
+        return batch.labels
+    if target == "predicted":
+        return clean.prediction
+    if not isinstance(target, int) or not 0 <= target < clean.classes:
+        raise AuditError(f"target={target!r} is neither a class (0 to {clean.classes - 1}) nor 'predicted'.")
+    return torch.full_like(batch.labels, target)
 
 
 @dataclass(frozen=True, slots=True)

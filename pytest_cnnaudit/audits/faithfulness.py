@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pytest_cnnaudit.audits import pictures
-from pytest_cnnaudit.audits.classify import Clean, classify
-from pytest_cnnaudit.audits.explainer import Explainer, Method, explainer
+from pytest_cnnaudit.audits.classify import classify
+from pytest_cnnaudit.audits.explainer import Explainer, Method, Target, explained, explainer
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses import faithfulness as lens
@@ -24,7 +24,6 @@ from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.statistics import bootstrap_interval, mean
 
 Reference = Literal["moved", "blocks", "pixels"]
-Target = int | Literal["predicted"] | None
 
 _SHOWN = 8
 _AT = (0.1, 0.3)  # shares of the pixels that are shown
@@ -181,21 +180,6 @@ def measure_faithfulness(
             random_deletion, name="random deletion", higher_is_better=None, help="The same of a random order."
         ),
     )
-
-
-def explained(target: Target, batch: Batch, clean: Clean) -> Tensor:
-    """The class that is explained of each sample, N.
-
-    Raises:
-        AuditError: the target is none.
-    """
-    if target is None:
-        return batch.labels
-    if target == "predicted":
-        return clean.prediction
-    if not isinstance(target, int) or not 0 <= target < clean.classes:
-        raise AuditError(f"target={target!r} is neither a class (0 to {clean.classes - 1}) nor 'predicted'.")
-    return torch.full_like(batch.labels, target)
 
 
 def _decided(part: Part, n: int, min_insertion: float | None, max_deletion: float | None) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_cnnaudit.audits.explainer import Method, explainer
+from pytest_cnnaudit.audits.explainer import Method, Target, explainer
 from pytest_cnnaudit.audits.grids import confident_grids
 from pytest_cnnaudit.audits.saliency_scores import SCORES, Baseline, Score, Scored
-from pytest_cnnaudit.audits.saliency_step import SaliencyStep, Target
+from pytest_cnnaudit.audits.saliency_step import SaliencyStep
 from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel
@@ -125,6 +125,9 @@ def _of_boxes(samples: Samples, found: Part, _: int, described: Mapping[str, str
     beside: dict[str, Baseline] = {score: scored.baseline(score) for score in _BOXED}
     centre, chance = beside["pointing_game"]
     n = int(found["scored"].sum())
+    centred = (
+        f"The centre lies on the object in {100 * centre:.0f}% of the samples, a random point in {100 * chance:.0f}%."
+    )
     metrics = {score: scored.metric(score, story) for score in _BOXED}
     iou = np.full(len(found), np.nan)
     iou[found["scored"]] = scored.maps["iou"]
@@ -135,11 +138,7 @@ def _of_boxes(samples: Samples, found: Part, _: int, described: Mapping[str, str
         ids=samples[found.positions].ids,
         per_sample={**_columns(found), "iou": iou},
         cost=cost,
-        notes=(
-            f"The centre lies on the object in {100 * centre:.0f}% of the samples, "
-            f"a random point in {100 * chance:.0f}%.",
-            *_notes(samples, found),
-        ),
+        notes=(centred, *_notes(samples, found)),
         exhibits=(scored.table(), *_exhibits(found)),
         **metrics,
         grid_pointing_game=_missing("grid pointing game", "not measured: pass grid=2 to play the grid pointing game"),

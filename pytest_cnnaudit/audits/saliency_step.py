@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,11 +10,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pytest_cnnaudit.audits import pictures
-from pytest_cnnaudit.audits.classify import Clean, classify
-from pytest_cnnaudit.audits.explainer import Explainer
+from pytest_cnnaudit.audits.classify import classify
+from pytest_cnnaudit.audits.explainer import Explainer, Target, explained
 from pytest_cnnaudit.draws import draw
 from pytest_cnnaudit.engine import Kept, Part
-from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.box_accuracy import (
     Boxes,
     best_overlap,
@@ -28,8 +26,6 @@ from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game,
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
 from pytest_cnnaudit.results import Picture, Row, figure
 from pytest_cnnaudit.samples import Batch, Sample
-
-Target = int | Literal["predicted"] | None
 
 _SHOWN = 12
 _COARSE = 7  # cells a side of the random map: as coarse as the last map of many networks
@@ -57,7 +53,7 @@ class SaliencyStep:
 
     def __call__(self, batch: Batch) -> Part:
         clean = None if self.in_grid else classify(self.model, self.borrowed, batch)
-        targets = self._targets(batch, clean)
+        targets = batch.labels if clean is None else explained(self.target, batch, clean)
         maps = self.explains.maps(batch, targets)
         regions = torch.stack([_region(sample) for sample in batch.samples])
         near = widened(regions, self.tolerance)
@@ -94,15 +90,6 @@ class SaliencyStep:
             "centre_energy": energy.numpy(),
         }
         return Part(found.positions, {**found.columns, **more})
-
-    def _targets(self, batch: Batch, clean: Clean | None) -> Tensor:
-        if self.target is None or clean is None:
-            return batch.labels
-        if self.target == "predicted":
-            return clean.prediction
-        if not isinstance(self.target, int) or not 0 <= self.target < clean.classes:
-            raise AuditError(f"target={self.target!r} is neither a class (0 to {clean.classes - 1}) nor 'predicted'.")
-        return torch.full_like(batch.labels, self.target)
 
     def _rows(self, batch: Batch, found: Part, maps: Tensor, regions: Tensor, targets: Tensor) -> dict[str, Kept]:
         """The samples with the least energy on the object, and those with the most."""

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from pytest_cnnaudit.audits import pictures
 from pytest_cnnaudit.audits.classify import classify, fitting
-from pytest_cnnaudit.audits.explainer import Explainer, Method, explainer
-from pytest_cnnaudit.audits.faithfulness import Target, explained
+from pytest_cnnaudit.audits.explainer import Explainer, Method, Target, explained, explainer
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.randomise import Cascade, Order, computation_order, cut_points

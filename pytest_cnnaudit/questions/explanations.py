@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_cnnaudit.audits.explainer import Method
-from pytest_cnnaudit.audits.faithfulness import FaithfulnessMeasurement, Reference, Target, measure_faithfulness
+from pytest_cnnaudit.audits.explainer import Method, Target
+from pytest_cnnaudit.audits.faithfulness import FaithfulnessMeasurement, Reference, measure_faithfulness
 from pytest_cnnaudit.audits.sanity import SanityMeasurement, measure_sanity
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.baseline import Baseline

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pytest_cnnaudit.audits.explainer import Method
+from pytest_cnnaudit.audits.explainer import Method, Target
 from pytest_cnnaudit.audits.saliency import SCORES, SaliencyMeasurement, Score, measure_saliency
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.questions.asker import Asker, check_share
@@ -20,7 +20,7 @@ class SaliencyQuestions(Asker):
     def saliency(
         self,
         method: Method = "grad_cam",
-        target: int | Literal["predicted"] | None = None,
+        target: Target = None,
         *,
         layer: str | None = None,
         grid: int | None = None,
@@ -48,7 +48,7 @@ class SaliencyQuestions(Asker):
         *,
         metric: Score | None = None,
         min_score: float | None = None,
-        target: int | Literal["predicted"] | None = None,
+        target: Target = None,
         layer: str | None = None,
         grid: int | None = None,
         tolerance: float = 0,
