@@ -35,7 +35,7 @@ class Audit(
 
     Args:
         model: the model under audit.
-        samples: what it is measured on; None is enough for `filters`.
+        samples: what it is measured on; None is enough for `filters` and `filter_banks`.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         seed: every random draw follows from it, from `scope` and from the sample's id.
         scope: sets this audit's draws apart from those of others with the same seed: in a test, the test's id.

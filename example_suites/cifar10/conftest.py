@@ -21,7 +21,16 @@ FOLDER = Path(os.environ.get("CNNAUDIT_DATA") or Path(__file__).parents[3] / "sh
 @pytest.fixture(scope="session")
 def audit_model(request):
     """The undefended ResNet-20, or the network that a test asks for by name."""
-    name = getattr(request, "param", "resnet20")
+    return _model(getattr(request, "param", "resnet20"))
+
+
+@pytest.fixture(scope="session")
+def defended_model():
+    """The adversarially trained ResNet-4B, beside the model under audit."""
+    return _model("resnet4b")
+
+
+def _model(name):
     if not (FOLDER / f"cifar10_{name}.safetensors").is_file():
         pytest.skip(f"no weights: there is no cifar10_{name}.safetensors in {FOLDER} (set CNNAUDIT_DATA)")
     spec = importlib.util.spec_from_file_location("cnnaudit_data_models", FOLDER / "models.py")

@@ -66,3 +66,31 @@ def test_holds_within_the_radius_it_was_trained_for(audit):
 def test_its_robustness_is_what_it_seems(audit):
     """No sign of gradient masking: the checklist of Carlini et al. 2019."""
     audit.assert_no_gradient_masking("linf", 2 / 255, limit=32)
+
+
+def test_filters_of_both_networks_side_by_side(audit, defended_model):
+    """Sixteen filters of 3×3 on either side: hardly more alike than noise that is as smooth and as coloured."""
+    audit.filter_banks(defended_model)
+
+
+@pytest.mark.parametrize("audit_model", ["resnet20", "resnet4b"], indirect=True)
+def test_what_is_near_in_feature_space_is_of_one_kind(audit):
+    """Five nearest neighbours by features and by pixels, with the labels they carry."""
+    audit.assert_neighbours_agree()
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "layer_cam"])
+def test_the_map_is_what_the_network_needs(audit, method):
+    """Insertion and deletion beat those of the same map moved elsewhere."""
+    audit.assert_saliency_faithful(method)
+
+
+def test_an_edge_detector_explains_nothing(audit):
+    """What ignores the network looks the same when all of its weights are drawn anew."""
+
+    def edges(model, images, targets):
+        return images.diff(dim=3, prepend=images[..., :1]).abs().amax(1)
+
+    with pytest.raises(AssertionError, match=r"similarity 1\.00 .* <= 0\.75"):
+        audit.assert_saliency_sane(edges)
+    audit.assert_saliency_sane("grad_cam")

@@ -5,6 +5,7 @@ download. The SqueezeNet, the boxes and the photographs are looked for in the fo
 `shared/data` beside the repository. What cannot be had is skipped, with the reason.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -23,12 +24,26 @@ FOLDER = Path(os.environ.get("CNNAUDIT_DATA") or Path(__file__).parents[3] / "sh
 @pytest.fixture(scope="session")
 def audit_model(request):
     """The SqueezeNet, or the torchvision model that a test asks for by name."""
-    name = getattr(request, "param", "squeezenet1_1")
+    return _model(getattr(request, "param", "squeezenet1_1"))
+
+
+def _model(name):
     from torchvision.models import SqueezeNet1_1_Weights
 
     network = _squeezenet() if name == "squeezenet1_1" else _pretrained(name)
     names = SqueezeNet1_1_Weights.DEFAULT.meta["categories"]
     return AuditModel(network, mean=MEAN, std=STD, class_names=names, name=name)
+
+
+@pytest.fixture(scope="session")
+def other_models(audit_model):
+    """The lecture's networks, as many as can be had, but for the one under audit."""
+    others = []
+    for name in ("alexnet", "resnet18", "resnet101", "densenet121"):
+        if name != audit_model.name:
+            with contextlib.suppress(pytest.skip.Exception):
+                others.append(_model(name))
+    return others or pytest.skip("there is no other network to compare with: no weights of the lecture's networks")
 
 
 def _squeezenet():

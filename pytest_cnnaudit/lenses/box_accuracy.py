@@ -13,8 +13,8 @@ Boxes = NDArray[np.float64]
 
 THRESHOLDS: NDArray[np.float64] = (np.arange(30) / 30) ** 2
 """Of a map between its smallest value, 0, and its largest, 1; close together near 0, where the boxes of maps with few
-large values change. Against two hundred evenly spaced ones, four methods on 120 boxed images lost at most 0.017 of
-MaxBoxAcc and 0.002 of the mean IoU; twenty evenly spaced ones lost 0.25 and 0.2."""
+large values change. Against the paper's thousand, four methods on 120 boxed images lost at most 0.025 of MaxBoxAcc
+and 0.011 of the mean IoU; twenty evenly spaced ones lost 0.25 and 0.2."""
 _TOUCHING = np.ones((3, 3))  # by an edge or a corner, as in OpenCV's findContours
 
 

@@ -1,8 +1,10 @@
-"""Are the filters more than noise?"""
+"""Are the filters more than noise, and are they those of other models?"""
 
 from __future__ import annotations
 
+from pytest_cnnaudit.audits.filter_banks import FilterBanksMeasurement, measure_filter_banks
 from pytest_cnnaudit.audits.filters import FEWEST_KERNELS, FilterMeasurement, measure_filters
+from pytest_cnnaudit.model import AuditModel
 from pytest_cnnaudit.questions.asker import Asker
 from pytest_cnnaudit.results import require
 
@@ -56,3 +58,23 @@ class FilterQuestions(Asker):
             if threshold is not None:
                 require(metric, op, threshold)
         return found
+
+    def filter_banks(
+        self, *others: AuditModel | tuple[AuditModel, str], layer: str | None = None
+    ) -> FilterBanksMeasurement:
+        """The filters of several models side by side, and how alike they are. See `FilterBanksMeasurement`.
+
+        Needs no samples and makes no pass. The similarity is to be read beside what noise scores that is as smooth as
+        the filters, ``assert found.similarity > found.smooth_noise``: any smooth filters resemble each other.
+
+        Args:
+            others: models, of which the first convolution is taken, or pairs of a model and the name of a layer. The
+                audited layer itself is left out where it is among them, so that each of several models can be audited
+                with the list of all.
+            layer: name of an `nn.Conv2d` of the audited model; the first one where None.
+
+        Raises:
+            AuditError: there is nothing to compare with; a layer is no convolution, or one of 1×1 kernels; or the
+                filters differ in their input channels.
+        """
+        return self._keep(measure_filter_banks(self.model, others, layer))

@@ -201,3 +201,30 @@ def test_the_plain_gradient_points_no_better_than_the_centre(boxed):
     assert found.pointing_game > 0.75
     assert found.over_centre.ci95[0] < 0
     assert found.exhibits[0].rows[0].status == "note"
+
+
+def test_an_overlap_of_exactly_a_half_is_right():
+    found = audit([CORNER] * 6).saliency(at((0, 0, 3, 5)))
+    assert found.per_sample["iou"].tolist() == [0.5] * 6
+    assert found.max_box_acc == 1
+
+
+def test_the_tolerance_leaves_the_baselines_of_the_other_scores_alone():
+    suite = audit([MIDDLE, CORNER] * 3)
+    strict, tolerant = suite.saliency(at(CORNER)), suite.saliency(at(CORNER), tolerance=3)
+    assert tolerant.baselines["pointing_game"].random > strict.baselines["pointing_game"].random
+    for score in ("energy_in_box", "iou", "max_box_acc"):
+        assert tolerant.baselines[score] == strict.baselines[score]
+
+
+def test_a_score_above_chance_that_the_centre_reaches_is_marked():
+    found = audit([MIDDLE, MIDDLE, CORNER] * 2).saliency(at((8, 7, 9, 8)))
+    assert found.baselines["pointing_game"].random < found.pointing_game == found.baselines["pointing_game"].centre
+    assert found.exhibits[0].rows[0].status == "note"
+
+
+@pytest.mark.parametrize("metric", ["iou", "max_box_acc"])
+def test_no_verdict_on_boxes_comes_early(metric):
+    suite = audit([CORNER] * 6, batch_size=1)
+    suite.assert_saliency_localized(at(CORNER), metric=metric, min_score=0)
+    assert len(suite.measurements[-1].ids) == 6
