@@ -33,6 +33,10 @@ def mirrored(cifar_samples):
     return Samples.from_tensors(torch.cat([images, images.flip(3)]), labels * 2)
 
 
+def small(over):
+    return over["features"] + over["cosine"] + over["pixels"] <= 0.3 and over["all"] <= 1.4
+
+
 def test_1000_neighbours_take_one_pass_and_a_fraction_of_its_time(resnet20_model, mirrored, compare):
     audit = NeighbourQuestions(resnet20_model, mirrored, device="cpu", batch_size=BATCH)
     batches = [batch.images for batch in mirrored.batches(BATCH)]
@@ -59,12 +63,12 @@ def test_1000_neighbours_take_one_pass_and_a_fraction_of_its_time(resnet20_model
             "pixels by cdist": lambda: torch.cdist(*[torch.from_numpy(pixels).double()] * 2).topk(K + 1, largest=False),
         },
         ROUNDS,
+        holds=small,
     )
     found = audit.measurements[-1]
     assert 1000 <= found.cost.forward <= 1000 + 1 + 8
     assert found.cost.backward == 0
-    assert over["features"] + over["cosine"] + over["pixels"] <= 0.3
-    assert over["all"] <= 1.4
+    assert small(over)
 
 
 class Largest(TorchDispatchMode):

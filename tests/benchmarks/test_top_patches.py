@@ -8,8 +8,6 @@ over full batches alone. Both in turns, because the machine's pace drifts; the f
 """
 
 import resource
-import statistics
-import time
 
 import pytest
 import torch
@@ -37,13 +35,7 @@ def shifted(cifar_samples):
     return make
 
 
-def spent(work):
-    began = time.process_time()
-    result = work()
-    return time.process_time() - began, result
-
-
-def test_all_channels_of_all_convolutions_take_one_pass(resnet20_model, shifted, capsys):
+def test_all_channels_of_all_convolutions_take_one_pass(resnet20_model, shifted, compare):
     samples = shifted(COUNT)
     audit = ActivationQuestions(resnet20_model, samples, device="cpu", batch_size=BATCH)
     batches = [batch.images for batch in samples.batches(BATCH)]
@@ -53,24 +45,14 @@ def test_all_channels_of_all_convolutions_take_one_pass(resnet20_model, shifted,
             for images in batches:
                 model(images)
 
-    def ours():
-        return audit.top_patches()
-
-    plain()
-    rounds = [(spent(plain)[0], *spent(ours)) for _ in range(ROUNDS)]
-    ratio = statistics.median(took / floor for floor, took, _ in rounds)
-    found = rounds[0][2]
+    works = {"floor": plain, "ours": audit.top_patches}
+    over = compare(f"top 9, {COUNT} images", works, ROUNDS, holds=lambda over: over["ours"] <= 1.15)
+    found = audit.measurements[-1]
     channels = sum(len(top.values) for top in found.top.values())
-    with capsys.disabled():
-        print(
-            f"\n  top 9 of {channels} channels, {COUNT} images: {ratio:.2f} of the plain forward "
-            f"({statistics.median(floor for floor, _, _ in rounds):.1f} s), {found.cost.forward - COUNT} passes more",
-            end="",
-        )
     assert channels == sum(part.out_channels for part in resnet20_model.module.modules() if isinstance(part, nn.Conv2d))
     assert found.cost.backward == 0
     assert found.cost.forward <= COUNT + 5 + 2 * (32 + 32)  # five: does each layer run once, and in which order?
-    assert ratio <= 1.15
+    assert over["ours"] <= 1.15
 
 
 def test_memory_does_not_grow_with_the_images(resnet20_model, shifted, capsys):

@@ -65,6 +65,10 @@ def resnet20(shared_models):
     return network, "layer2", cut, 32
 
 
+def fast_enough(over):
+    return over["ours"] <= 1.1 and 2 * over["ours"] <= over["lucent"]
+
+
 @pytest.mark.parametrize("make", [squeezenet, resnet20], ids=["squeezenet-128", "resnet20-32"])
 def test_16_targets_at_once_take_little_more_than_their_passes(make, shared_models, lucent, compare):
     network, layer, cut, size = make(shared_models)
@@ -91,8 +95,7 @@ def test_16_targets_at_once_take_little_more_than_their_passes(make, shared_mode
         cost = model.cost - before
         title = f"{type(network).__name__}, 16 of {layer}"
         works = {"floor": plain, "ours": ours, "lucent": lambda: lucent(as_loaded, layer.replace(".", "_"), size)}
-        over = compare(title, works, 5, brief=("lucent",))
+        over = compare(title, works, 5, brief=("lucent",), holds=fast_enough)
     assert STEPS * len(CHANNELS) <= cost.forward == cost.backward <= (STEPS + 2) * len(CHANNELS)  # redirected: some
     assert made.scores[:, -1].mean() > made.scores[:, 0].mean()
-    assert over["ours"] <= 1.1
-    assert 2 * over["ours"] <= over["lucent"]
+    assert fast_enough(over)
