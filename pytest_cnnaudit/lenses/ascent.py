@@ -13,7 +13,7 @@ from pytest_cnnaudit.lenses.fourier import Fourier
 from pytest_cnnaudit.lenses.objectives import Objective
 from pytest_cnnaudit.lenses.recipes import Recipe
 from pytest_cnnaudit.lenses.redirect import RedirectedRelu
-from pytest_cnnaudit.lenses.scores import differentiating, plain
+from pytest_cnnaudit.lenses.scores import differentiating, gradient_at, plain
 
 
 class Ascent(NamedTuple):
@@ -86,15 +86,7 @@ def _score_and_slope(objective: Objective, moved: Tensor, seen: Tensor, *, redir
 
 
 def _slope(score: Tensor, images: Tensor, *, retain: bool = False) -> Tensor:
-    slope = None
-    if score.requires_grad:
-        (slope,) = torch.autograd.grad(score.sum(), images, retain_graph=retain, allow_unused=True)
-    if slope is None:
-        raise AuditError(
-            "The target does not depend on the image in a way that gradients can follow (detached, computed under "
-            "no_grad, or rounded to integers)."
-        )
-    return slope
+    return gradient_at(score, images, "The target does not depend on the image", retain=retain)
 
 
 def _unit(slope: Tensor, weights: Tensor | float) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.objectives import Objective
-from pytest_cnnaudit.lenses.scores import differentiating, plain
+from pytest_cnnaudit.lenses.scores import differentiating, gradient_at, plain
 
 
 def deep_dream(
@@ -77,14 +77,7 @@ def _tiled_slope(objective: Objective, images: Tensor, tile: int) -> Tensor:
         for columns in _pieces(images.shape[3], tile):
             part = images[..., rows, columns].contiguous().requires_grad_()
             score = objective(part.clone())  # a clone: a model may write into its input
-            found = None
-            if score.requires_grad:
-                (found,) = torch.autograd.grad(score.sum(), part, allow_unused=True)
-            if found is None:
-                raise AuditError(
-                    "The layer does not depend on the image in a way that gradients can follow (detached, computed "
-                    "under no_grad, or rounded to integers)."
-                )
+            found = gradient_at(score, part, "The layer does not depend on the image")
             slope[..., rows, columns] = found * (part.shape[2] * part.shape[3])
     if not slope.isfinite().all():
         raise AuditError("The gradient of the layer's activity is not finite; check the model's weights.")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pytest_cnnaudit.errors import AuditError
-from pytest_cnnaudit.lenses.scores import differentiating, plain
+from pytest_cnnaudit.lenses.scores import differentiating, gradient_at, plain
 
 
 def fooling_images(
@@ -53,14 +53,7 @@ def fooling_images(
             below = scores.detach().exp() < confidence
             if not below.any():
                 break
-            slope = None
-            if scores.requires_grad:
-                (slope,) = torch.autograd.grad(scores.sum(), seen, allow_unused=True)
-            if slope is None:
-                raise AuditError(
-                    "The class scores do not depend on the image in a way that gradients can follow (detached, "
-                    "computed under no_grad, or rounded to integers)."
-                )
+            slope = gradient_at(scores, seen, "The class scores do not depend on the image")
             if not slope.isfinite().all():
                 raise AuditError("The gradient of a class score is not finite; check the model's weights.")
             open_ones, stepped = open_ones[below], (seen.detach() + size * slope.sign())[below]

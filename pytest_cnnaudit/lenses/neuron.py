@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.relu_rules import Rule, check_rule, following, relus_in_sight
-from pytest_cnnaudit.lenses.scores import differentiating, plain
+from pytest_cnnaudit.lenses.scores import differentiating, gradient_at, plain
 from pytest_cnnaudit.lenses.tap import up_to
 
 Unit = tuple[int, int]
@@ -83,19 +83,7 @@ def neuron_gradient(
         (returned,) = up_to(model, pixels.clone(), [layer])  # a clone: a model may write into its input
         activations, _ = _neurons(returned, channel, unit)
         with following(rule, activations, "the neuron"):
-            return _slope(activations, pixels)
-
-
-def _slope(activations: Tensor, pixels: Tensor) -> Tensor:
-    found: Tensor | None = None
-    if activations.requires_grad:
-        (found,) = torch.autograd.grad(activations.sum(), pixels, allow_unused=True)
-    if found is None:
-        raise AuditError(
-            "The neuron does not depend on the image in a way that gradients can follow (detached, computed under "
-            "no_grad, rounded to integers, or not at all)."
-        )
-    return found
+            return gradient_at(activations, pixels, "The neuron does not depend on the image")
 
 
 def _neurons(returned: Tensor, channel: int, unit: Unit | Tensor | None) -> tuple[Tensor, Tensor]:

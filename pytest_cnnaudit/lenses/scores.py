@@ -34,12 +34,27 @@ def slope(logits: Tensor, targets: Tensor, source: Tensor, name: str) -> Tensor:
     Raises:
         AuditError: gradients do not lead from the logits to the source, which is called `name`.
     """
+    return gradient_at(class_scores(logits, targets), source, f"The class scores do not depend on {name}")
+
+
+def gradient_at(scores: Tensor, source: Tensor, failing: str, *, retain: bool = False) -> Tensor:
+    """∂ Σ scores / ∂ source, where each score follows from its own sample alone.
+
+    Args:
+        scores: N.
+        source: what they were computed from.
+        failing: how the error begins, for example ``"The neuron does not depend on the image"``.
+        retain: keep the graph for another pass.
+
+    Raises:
+        AuditError: gradients do not lead from the scores to the source.
+    """
     found: Tensor | None = None
-    if logits.requires_grad:
-        (found,) = torch.autograd.grad(class_scores(logits, targets).sum(), source, allow_unused=True)
+    if scores.requires_grad:
+        (found,) = torch.autograd.grad(scores.sum(), source, retain_graph=retain, allow_unused=True)
     if found is None:
         raise AuditError(
-            f"The class scores do not depend on {name} in a way that gradients can follow (detached, computed under "
-            "no_grad, rounded to integers, or not used at all)."
+            f"{failing} in a way that gradients can follow (detached, computed under no_grad, rounded to integers, or "
+            "not used at all)."
         )
     return found
