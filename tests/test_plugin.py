@@ -609,6 +609,7 @@ def _pictures(report):
         for test in report["tests"]
         for measurement in test["measurements"]
         for exhibit in measurement["exhibits"]
+        if exhibit["kind"] in ("grid", "rows")
         for row in exhibit["rows"]
         for picture in row["pictures"]
     ]
