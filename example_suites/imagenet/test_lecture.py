@@ -26,9 +26,8 @@ class TestFirstLayer:
 
 
 class TestLastLayer:
-    @photos
-    def test_nearest_neighbours_of_photographs(self, audit):
-        """Elephants in water are near boats in pixels, and near animals in features."""
+    def test_nearest_neighbours(self, audit):
+        """Of 120 images of 120 classes, what is nearest: by pixels what has the same colours, by features its like."""
         audit.neighbours(k=4)
 
 
@@ -60,7 +59,7 @@ class TestIntermediateNeurons:
 
 
 class TestAttribution:
-    """Where it looks, in the photographs: the herd, the wheel of the iPod."""
+    """Where it looks in the photographs, and whether that is what it needs."""
 
     @photos
     @pytest.mark.parametrize("method", ["gradient", "guided_backprop", "grad_cam"])
