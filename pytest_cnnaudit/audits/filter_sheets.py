@@ -87,8 +87,7 @@ def _sheet(weight: Tensor, order: Sequence[int | None], columns: int) -> picture
 
 def _enlarged(picture: pictures.Pixels, across: int) -> pictures.Pixels:
     """Each pixel as a square of the whole number of pixels that comes nearest to that width."""
-    times = max(1, round(across / picture.shape[1]))
-    return picture.repeat(times, axis=0).repeat(times, axis=1)
+    return pictures.enlarged(picture, max(1, round(across / picture.shape[1])))
 
 
 def best_and_weakest(banks: Sequence[Bank], found: Alike) -> list[Exhibit]:

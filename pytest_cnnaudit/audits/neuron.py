@@ -290,4 +290,4 @@ def _tiled(tiles: Sequence[pictures.Pixels]) -> pictures.Pixels:
         top = number // columns * (height + gap) + (height - tile.shape[0]) // 2
         left = number % columns * (width + gap) + (width - tile.shape[1]) // 2
         sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return sheet.repeat(larger := max(1, _SHEET // sheet.shape[1]), axis=0).repeat(larger, axis=1)
+    return pictures.enlarged(sheet, max(1, _SHEET // sheet.shape[1]))

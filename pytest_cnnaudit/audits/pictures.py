@@ -73,6 +73,11 @@ def outlined(picture: Pixels, region: Tensor) -> Pixels:
     return result
 
 
+def enlarged(picture: Pixels, times: int) -> Pixels:
+    """Each pixel as a square of so many pixels a side."""
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
 def kernel(weight: Tensor) -> Pixels:
     """A filter I×h×w, grey at 0 and full at its largest tap; in colour for three input channels, else side by side."""
     scaled = 0.5 + weight.detach() / (2 * weight.abs().amax().clamp(min=torch.finfo(weight.dtype).tiny))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pytest_cnnaudit.audits.explainer import Method, Target, explainer
 from pytest_cnnaudit.audits.grids import confident_grids
-from pytest_cnnaudit.audits.saliency_scores import SCORES, Baseline, Score, Scored
+from pytest_cnnaudit.audits.saliency_scores import NAMES, SCORES, Baseline, Score, Scored
 from pytest_cnnaudit.audits.saliency_step import SaliencyStep
 from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
@@ -84,13 +84,7 @@ def measure_saliency(
     """
     if grid is None and not samples.located:
         grid = 2
-    if grid is not None and grid < 2:
-        raise AuditError(f"grid={grid} is no grid; give 2 for 2×2 images or more.")
-    if grid is not None and target is not None:
-        raise AuditError(f"target={target!r} does not go with a grid: each cell is explained for its own class.")
-    if tolerance < 0 or (tolerance and grid is not None):
-        what = "it is for the pointing game with boxes or masks, not for grids" if grid else "give pixels, 0 or more"
-        raise AuditError(f"tolerance={tolerance} does not do: {what}.")
+    _check(grid, target, tolerance)
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
         if grid is not None:
             samples = confident_grids(model, borrowed, samples, engine, grid)
@@ -116,10 +110,22 @@ def measure_saliency(
     described = {**explains.described, "target": "label" if target is None else str(target)}
     if tolerance:
         described["tolerance"] = f"{tolerance:g} px"
-    return (_of_grids if grid else _of_boxes)(samples, found, grid or 0, described, cost)
+    if grid:
+        return _of_grids(samples, found, grid, described, cost)
+    return _of_boxes(samples, found, described, cost)
 
 
-def _of_boxes(samples: Samples, found: Part, _: int, described: Mapping[str, str], cost: Cost) -> SaliencyMeasurement:
+def _check(grid: int | None, target: Target, tolerance: float) -> None:
+    if grid is not None and grid < 2:
+        raise AuditError(f"grid={grid} is no grid; give 2 for 2×2 images or more.")
+    if grid is not None and target is not None:
+        raise AuditError(f"target={target!r} does not go with a grid: each cell is explained for its own class.")
+    if tolerance < 0 or (tolerance and grid is not None):
+        what = "it is for the pointing game with boxes or masks, not for grids" if grid else "give pixels, 0 or more"
+        raise AuditError(f"tolerance={tolerance} does not do: {what}.")
+
+
+def _of_boxes(samples: Samples, found: Part, described: Mapping[str, str], cost: Cost) -> SaliencyMeasurement:
     scored = Scored.of(found)
     story = (_words(described), *_notes(samples, found))
     beside: dict[str, Baseline] = {score: scored.baseline(score) for score in _BOXED}
@@ -165,7 +171,7 @@ def _of_grids(
     )
     notes = _notes(samples, found)
     why = "the samples have no boxes or masks: give Samples boxes= or masks=, or use the grid pointing game"
-    named = {score: _missing(score.replace("_", " "), why) for score in _BOXED}
+    named = {score: _missing(NAMES[score], why) for score in _BOXED}
     return SaliencyMeasurement(
         kind="saliency",
         title="Grid pointing game",

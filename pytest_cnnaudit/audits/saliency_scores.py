@@ -19,6 +19,12 @@ SCORES: tuple[Score, ...] = ("pointing_game", "energy_in_box", "iou", "max_box_a
 
 FITS = 0.5  # the IoU from which on a box is right: the δ of MaxBoxAcc
 
+NAMES: Mapping[str, str] = {
+    "pointing_game": "pointing game",
+    "energy_in_box": "energy in box",
+    "iou": "IoU",
+    "max_box_acc": "MaxBoxAcc",
+}
 _HELP: Mapping[str, str] = {
     "pointing_game": "Share of maps whose largest value lies on the object.",
     "energy_in_box": "Mean share of the map that lies on the object.",
@@ -44,6 +50,8 @@ class Baseline(NamedTuple):
 class Scored:
     """Of the samples whose object's place is known: by score, the values of the maps, of the centre and of chance.
 
+    There must be such samples.
+
     Attributes:
         maps: N each.
         centre: the same for what always points at the centre.
@@ -63,8 +71,6 @@ class Scored:
 
         def boxes(of: str) -> dict[str, NDArray[np.floating]]:
             overlaps = found[f"{of}_overlaps"][known]
-            if not len(overlaps):
-                return {"iou": overlaps[:, 0], "max_box_acc": overlaps[:, 0]}
             right = (overlaps >= FITS).astype(float)
             return {"iou": overlaps[:, _best(overlaps)], "max_box_acc": right[:, _best(right)]}
 
@@ -78,25 +84,19 @@ class Scored:
             of("centre", "centre_energy", "centre"),
             of("near", "area", "random"),
             {
-                "iou": float(THRESHOLDS[_best(overlaps)]) if len(overlaps) else np.nan,
-                "max_box_acc": float(THRESHOLDS[_best(overlaps >= FITS)]) if len(overlaps) else np.nan,
+                "iou": float(THRESHOLDS[_best(overlaps)]),
+                "max_box_acc": float(THRESHOLDS[_best(overlaps >= FITS)]),
             },
         )
 
     def baseline(self, score: str) -> Baseline:
         """What the centre and chance come to, in the mean."""
-        if not len(self.centre[score]):
-            return Baseline(np.nan, np.nan)
         return Baseline(float(self.centre[score].mean()), float(self.random[score].mean()))
 
     def metric(self, score: str, story: tuple[str, ...]) -> Metric:
         """A score with its interval, and with its baselines in the story."""
-        values, name = (
-            self.maps[score],
-            score.replace("max_box_acc", "MaxBoxAcc").replace("_", " ").replace("iou", "IoU"),
-        )
-        if len(values):
-            story = (story[0], self.words(score), *story[1:])
+        values, name = self.maps[score], NAMES[score]
+        story = (story[0], self.words(score), *story[1:])
         if score in ("pointing_game", "max_box_acc"):
             return share(values > 0, name=name, story=story, help=_HELP[score])
         return mean(values, name=name, story=story, help=_HELP[score])

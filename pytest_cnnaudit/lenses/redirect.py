@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from pytest_cnnaudit.lenses.relu_rules import writes_in_place
+
 _BOUNDS: Mapping[str, tuple[tuple[str, float | None], ...]] = {
     "relu": (),
     "relu6": (),
@@ -45,8 +47,7 @@ class RedirectedRelu(TorchFunctionMode):
             return func(*args, **kwargs)
         given: Tensor = args[0] if args else kwargs["input"]
         answer: Tensor = _Redirected.apply(given, most)
-        in_place = name.endswith("_") or any(each is True for each in (*args[1:], *kwargs.values()))
-        return given.copy_(answer) if in_place else answer
+        return given.copy_(answer) if writes_in_place(name, args, kwargs) else answer
 
 
 def _most(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> float | None:

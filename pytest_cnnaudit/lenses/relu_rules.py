@@ -152,6 +152,11 @@ _RELUS = {"relu", "relu6", "hardtanh", "threshold", "clamp", "clamp_min", "clip"
 """Functions by their names, as there are several for each: of torch, of tensors, of torch.nn.functional, of ATen."""
 
 
+def writes_in_place(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call of one of these functions changes its input: by its name, or by ``inplace=True``."""
+    return name.endswith("_") or any(each is True for each in (*args[1:], *kwargs.values()))
+
+
 class _NotInViews(TorchFunctionMode):
     """Within, what would clamp a view in place is computed beside it and written back.
 
@@ -167,7 +172,7 @@ class _NotInViews(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").removesuffix(".default")
-        in_place = name.endswith("_") or any(each is True for each in (*args[1:], *kwargs.values()))
+        in_place = writes_in_place(name, args, kwargs)
         given = args[0] if args else kwargs.get("input")
         if not (in_place and name.strip("_") in _RELUS and isinstance(given, Tensor) and given._is_view()):
             return func(*args, **kwargs)
