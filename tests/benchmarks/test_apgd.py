@@ -10,6 +10,8 @@ from pytest_cnnaudit.attacks.apgd import apgd
 
 pytestmark = pytest.mark.benchmark
 
+LIMIT = 0.85  # of the floor
+
 
 @pytest.mark.parametrize("eps", [0.5 / 255, 1 / 255])
 def test_apgd_is_as_strong_with_half_the_passes(bench, show, eps):
@@ -20,11 +22,11 @@ def test_apgd_is_as_strong_with_half_the_passes(bench, show, eps):
 
     theirs = job.theirs(by_torchattacks)
     fast = job.model.fast(job.images)  # once for all attacks of an audit
-    mine = job.ours(lambda: apgd(fast, job.images, job.labels, eps=eps, steps=100, at_once=64))
+    mine = job.ours(lambda: apgd(fast, job.images, job.labels, eps=eps, steps=100, at_once=64), LIMIT)
     for name, spent in {"torchattacks": theirs, "pytest-cnnaudit": mine}.items():
         show(f"APGD-CE 100 {eps * 255:g}/255, {name}", spent, f"robust {job.accuracy(spent.result):.3f}")
 
     assert float((mine.result - job.images).abs().max()) <= eps + 1e-6
     assert job.accuracy(mine.result) <= job.accuracy(theirs.result)
     assert mine.passes <= theirs.passes / 2
-    assert mine.over_floor <= 0.85
+    assert mine.over_floor <= LIMIT

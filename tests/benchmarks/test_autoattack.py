@@ -47,7 +47,9 @@ def test_the_cascades_are_as_strong_as_autoattack_for_a_part_of_its_passes(bench
         lowest = min(robust, job.accuracy(full.result))
         show("  the same with 100 steps", full, f"robust {job.accuracy(full.result):.3f}")
 
-    standard = job.audited(lambda: audit().attack("linf", eps, auto="standard"))
+    # In small batches of small networks, what attacks do beside the passes weighs more.
+    limit = 0.85 if count == 128 else float("inf")
+    standard = job.audited(lambda: audit().attack("linf", eps, auto="standard"), limit)
     fast = job.audited(lambda: audit().attack("linf", eps))
     show("  auto='standard'", standard, f"robust {standard.result.robust_accuracy:.3f}")
     show("  auto='fast'", fast, f"robust {fast.result.robust_accuracy:.3f}")
@@ -64,8 +66,7 @@ def test_the_cascades_are_as_strong_as_autoattack_for_a_part_of_its_passes(bench
     assert fast.result.robust_accuracy <= robust + 0.01
     assert fast.result.robust_accuracy - true <= 2 / count + 1e-9  # samples on the edge fall by luck: two of 128 here
     assert fast.passes <= 0.2 * reference.passes
-    if count == 128:  # in small batches of small networks, what attacks do beside the passes weighs more
-        assert standard.over_floor <= 0.85
+    assert standard.over_floor <= limit
 
 
 def judged(audit, eps, threshold):
