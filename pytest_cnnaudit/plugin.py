@@ -17,7 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_cnnaudit.audit import Audit
-    from pytest_cnnaudit.gallery import Report
+    from pytest_cnnaudit.gallery import PictureFiles, Scribe
     from pytest_cnnaudit.model import AuditModel
     from pytest_cnnaudit.samples import Samples
 
@@ -27,6 +27,7 @@ _DEFAULTS = {"dir": "cnnaudit-report", "device": "auto", "seed": "0", "precision
 
 audit_key = pytest.StashKey["Audit"]()
 folder_key = pytest.StashKey[Path]()
+files_key = pytest.StashKey["PictureFiles"]()
 
 
 # Options and configuration ---------------------------------------------------------------------------------------
@@ -261,15 +262,21 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     made = item.stash.get(audit_key, None)
     if made is None:
         return {**record, "model": None, "samples": None, "measurements": []}
-    from pytest_cnnaudit.gallery import save_png
     from pytest_cnnaudit.records import audit_record
 
-    folder = item.config.stash[folder_key]
-    try:
-        return {**record, **audit_record(made, lambda picture: save_png(picture.pixels, folder))}
-    except OSError as error:  # a full disk ends no test run
-        message = f"The pictures could not be written: {error}.\n{record['message']}"
-        return {**record, "outcome": "error", "message": message, "model": None, "samples": None, "measurements": []}
+    files = _picture_files(item.config)
+    record |= audit_record(made, files.save)
+    if not _is_worker(item.config):
+        return record  # its pictures are waited for where it is written
+    from pytest_cnnaudit.gallery import with_pictures
+
+    return with_pictures(record, files.pending())
+
+
+def _picture_files(config: pytest.Config) -> PictureFiles:
+    from pytest_cnnaudit.gallery import PictureFiles
+
+    return config.stash.setdefault(files_key, PictureFiles(config.stash[folder_key]))
 
 
 def _outcome(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
@@ -320,11 +327,9 @@ class Gatherer:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.report: Report | None = None
+        self.scribe: Scribe | None = None
         self._audits: set[str] = set()
         self._deselected = 0
-        self._devices: set[str] = set()
-        self._trouble = ""
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._deselected += sum(map(_uses_audit, items))
@@ -333,11 +338,11 @@ class Gatherer:
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """Tests are about to run: only now does a new report take the place of the last one."""
         if not (self.config.getoption("collectonly", False) or self.config.getoption("setupplan", False)):
-            from pytest_cnnaudit.gallery import Report
+            from pytest_cnnaudit.gallery import Report, Scribe
 
-            self.report = Report(self.config.stash[folder_key], _run_facts(self.config))
+            self.scribe = Scribe(Report(self.config.stash[folder_key], _run_facts(self.config)))
             if narrowed := _narrowed_by(self.config, self._deselected):
-                self.report.note(f"Only a part of the suite was selected ({narrowed}).")
+                self.scribe.note(f"Only a part of the suite was selected ({narrowed}).")
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -347,22 +352,15 @@ class Gatherer:
         carried = getattr(report, "cnnaudit", None)
         if carried is not None:
             self._add(json.loads(carried))
-        elif self.report is not None and str(report.when) == "???":  # xdist's word for a worker that died
-            self.report.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
+        elif self.scribe is not None and str(report.when) == "???":  # xdist's word for a worker that died
+            self.scribe.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
             if report.nodeid in self._audits:
                 crashed = {"id": report.nodeid, "outcome": "crashed", "message": str(report.longrepr), "doc": ""}
                 self._add({**crashed, "duration": 0.0, "model": None, "samples": None, "measurements": []})
 
     def _add(self, record: dict[str, Any]) -> None:
-        if self.report is None:
-            return
-        if "device" in record:
-            self._devices.add(record["device"])
-            self.report.run["device"] = ", ".join(sorted(self._devices))
-        try:
-            self.report.add(record)
-        except OSError as error:
-            self._trouble = f"the report could not be written: {error}"
+        if self.scribe is not None:
+            self.scribe.add(record, _picture_files(self.config).pending())
 
     def pytest_report_header(self) -> str:
         device, seed = _setting(self.config, "device"), _setting(self.config, "seed")
@@ -370,34 +368,31 @@ class Gatherer:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self.report is None:
+        if self.scribe is None:
             return
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
         if interrupted:
-            self.report.note("The run was interrupted: tests that had not finished are missing.")
+            self.scribe.note("The run was interrupted: tests that had not finished are missing.")
         elif session.shouldfail or session.shouldstop:
-            self.report.note(f"The run was cut short: {session.shouldfail or session.shouldstop}.")
-        try:
-            self.report.finish("interrupted" if interrupted else "finished", int(exitstatus))
-        except OSError as error:
-            self._trouble = f"the report could not be written: {error}"
+            self.scribe.note(f"The run was cut short: {session.shouldfail or session.shouldstop}.")
+        self.scribe.finish("interrupted" if interrupted else "finished", int(exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.report is None:
+        if self.scribe is None:
             return
         from pytest_cnnaudit.records import headline
 
         terminalreporter.section("cnnaudit")
-        for record in self.report.records:
+        for record in self.scribe.report.records:
             if record["outcome"] != "skipped":
                 style = {"passed": "green", "xfailed": "yellow"}.get(record["outcome"], "red")
                 terminalreporter.write(f"{record['outcome'].upper():8}", **{style: True})
                 terminalreporter.write(f"{record['id']}  {headline(record)}\n")
-        skipped = sum(record["outcome"] == "skipped" for record in self.report.records)
+        skipped = sum(record["outcome"] == "skipped" for record in self.scribe.report.records)
         if skipped:
             terminalreporter.write_line(f"{skipped} skipped, with their reasons in the report")
-        if self._trouble:
-            terminalreporter.write_line(self._trouble, red=True)
+        if self.scribe.trouble:
+            terminalreporter.write_line(self.scribe.trouble, red=True)
         terminalreporter.write_line(f"report: {self._shown_path()}")
 
     def _shown_path(self) -> str:

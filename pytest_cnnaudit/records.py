@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_cnnaudit.audit import Audit
     from pytest_cnnaudit.results import Bars, Chart, Exhibit, Line, Mark, Measurement, Metric, Picture, Table
 
-Save = Callable[["Picture"], str]
-"""Stores a picture and returns its path relative to the report."""
+Save = Callable[["Picture"], Mapping[str, str | None]]
+"""Stores a picture and returns where it is, relative to the report: ``src``, and ``thumb`` and ``numbers`` or None."""
 
 
 def audit_record(audit: Audit, save: Save) -> dict[str, Any]:
     """What one test measured."""
+    from pytest_cnnaudit.model.digest import digest as model_digest
+    from pytest_cnnaudit.samples.digest import digest as samples_digest
+
     samples = audit._samples
     return {
-        "model": {"name": audit.model.name, "module": type(audit.model.module).__name__},
-        "samples": None if samples is None else {"n": len(samples), "source": samples.source},
+        "model": {
+            "name": audit.model.name,
+            "module": type(audit.model.module).__name__,
+            "digest": model_digest(audit.model.module),
+        },
+        "samples": None
+        if samples is None
+        else {"n": len(samples), "source": samples.source, "digest": samples_digest(samples)},
         "device": str(audit.device),
         "measurements": [_measurement(measurement, save) for measurement in audit.measurements],
     }
@@ -32,6 +41,7 @@ def _measurement(measurement: Measurement, save: Save) -> dict[str, Any]:
         "settings": dict(measurement.settings),
         "metrics": [_metric(metric) for metric in measurement.metrics if metric.n],
         "notes": list(measurement.notes),
+        "complete": measurement.complete,
         "cost": {"forward": measurement.cost.forward, "backward": measurement.cost.backward},
         "exhibits": [_exhibit(exhibit, save) for exhibit in measurement.exhibits],
     }
@@ -50,6 +60,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
         "ci95": None if interval is None else [_number(end) for end in interval],
         "higher_is_better": metric.higher_is_better,
         "range": None if metric.bounds is None else list(metric.bounds),
+        "baseline": None,
         "thresholds": [
             {"op": each.op, "value": each.threshold, "holds": each.holds, "on": each.on}
             for each in metric.comparisons
@@ -109,6 +120,7 @@ def _series(series: Line | Bars) -> dict[str, Any]:
             "name": series.name,
             "edges": _numbers(series.edges),
             "counts": _numbers(series.counts),
+            "samples": _ids(series.samples),
         }
     return {
         "kind": "line",
@@ -117,7 +129,12 @@ def _series(series: Line | Bars) -> dict[str, Any]:
         "y": _numbers(series.y),
         "low": None if series.low is None else _numbers(series.low),
         "high": None if series.high is None else _numbers(series.high),
+        "samples": _ids(series.samples),
     }
+
+
+def _ids(samples: Sequence[Sequence[str]] | None) -> list[list[str]] | None:
+    return None if samples is None else [list(ids) for ids in samples]
 
 
 def _marks(marks: Iterable[Mark]) -> list[dict[str, Any]]:
@@ -137,7 +154,7 @@ def _table(table: Table) -> dict[str, Any]:
 def _picture(picture: Picture, save: Save) -> Mapping[str, Any]:
     height, width = picture.pixels.shape[:2]
     return {
-        "src": save(picture),
+        **save(picture),
         "width": width,
         "height": height,
         "caption": picture.caption,

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,13 +224,25 @@ class Cost:
         return Cost(self.forward - other.forward, self.backward - other.backward)
 
 
+Form = Literal["numbers", "lossless", "photo"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """Pixels to show: H×W×3 or H×W, uint8."""
+    """Pixels to show: H×W×3 or H×W, uint8.
+
+    Attributes:
+        pixels: the picture.
+        caption: what it says under the picture.
+        alt: what it says in place of the picture.
+        form: ``"lossless"``; ``"numbers"`` for what a model sees: lossless, too, and the gallery shows the numbers under
+            the pointer; ``"photo"`` for the eye: a large one may lose what the eye does not miss.
+    """
 
     pixels: NDArray[np.uint8]
     caption: str = ""
     alt: str = ""
+    form: Form = "lossless"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,7 +257,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exhibit:
-    """A set of rows with a heading. `kind` is ``"grid"`` (one picture a row, as tiles) or ``"rows"``."""
+    """A set of rows with a heading.
+
+    `kind` is ``"rows"``; ``"grid"``, for one picture a row, as tiles; or ``"samples"``, a grid of all samples that were
+    measured, whose titles the `samples` of charts refer to.
+    """
 
     title: str
     text: str
@@ -258,7 +274,8 @@ class Exhibit:
 class Line:
     """Points joined by a line, with a confidence band from `low` to `high` where there is one.
 
-    NaN leaves a gap. The name may be empty where the line is alone: the y axis says what it is.
+    NaN leaves a gap. The name may be empty where the line is alone: the y axis says what it is. `samples` are the ids
+    of those that each point counts, for the reader who wants to see them.
     """
 
     name: str
@@ -266,8 +283,10 @@ class Line:
     y: Sequence[float] | NDArray[Any]
     low: Sequence[float] | NDArray[Any] | None = None
     high: Sequence[float] | NDArray[Any] | None = None
+    samples: Sequence[Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
+        _check_samples(f"line {self.name!r}", self.samples, len(self.x), "points")
         lengths = [len(values) for values in (self.x, self.y, self.low, self.high) if values is not None]
         if len(set(lengths)) != 1 or (self.low is None) != (self.high is None):
             raise ValueError(
@@ -280,19 +299,27 @@ class Line:
 class Bars:
     """A histogram: `counts` between consecutive `edges`, one more of these, ascending.
 
-    An infinite last edge makes its bin open-ended: it is drawn at the end, apart from the others.
+    An infinite last edge makes its bin open-ended: it is drawn at the end, apart from the others. `samples` are the
+    ids of those that each bin counts, for the reader who wants to see them.
     """
 
     name: str
     edges: Sequence[float] | NDArray[Any]
     counts: Sequence[float] | NDArray[Any]
+    samples: Sequence[Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
+        _check_samples(f"bars {self.name!r}", self.samples, len(self.counts), "counts")
         if len(self.edges) != len(self.counts) + 1:
             raise ValueError(
                 f"bars {self.name!r} have {len(self.edges)} edges and {len(self.counts)} counts: give one edge more "
                 f"than counts"
             )
+
+
+def _check_samples(whose: str, samples: Sequence[Sequence[str]] | None, count: int, what: str) -> None:
+    if samples is not None and len(samples) != count:
+        raise ValueError(f"{whose} name samples for {len(samples)} of {count} {what}: give a list for each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +394,7 @@ class Measurement:
         settings: what was measured how, for people.
         ids: the samples measured, in the order of `per_sample`.
         per_sample: arrays over the samples, by name.
+        complete: False where it stopped early: its figures are bounds, then, not values.
         cost: passes of samples through the model that were spent.
         notes: sentences a reader of the figures should know.
         exhibits: the pictures, charts and tables, in the order in which they are shown.
@@ -377,6 +405,7 @@ class Measurement:
     settings: Mapping[str, str]
     ids: tuple[str, ...] = ()
     per_sample: Mapping[str, NDArray[Any]]
+    complete: bool = True
     cost: Cost = Cost()
     notes: tuple[str, ...] = ()
     exhibits: tuple[Exhibit | Chart | Table, ...] = ()

@@ -579,22 +579,31 @@ def test_the_schema_of_the_report(run, reported, pytester):
     assert {"python", "pytest", "torch", "pytest-cnnaudit"} <= set(report["run"]["versions"])
     (test,) = report["tests"]
     assert set(test) == {
-        "id", "outcome", "message", "doc", "duration", "model", "samples", "device", "measurements",
+        "id", "outcome", "message", "story", "doc", "duration", "model", "samples", "device", "measurements",
+        "location",
     }  # fmt: skip
     assert test["doc"] == "What it is about."
+    assert re.fullmatch(r"All \d thresholds hold; the closest: .* asked.*\.", test["story"])
+    digests = [test[each].pop("digest") for each in ("model", "samples")]
+    assert all(re.fullmatch("[0-9a-f]{16}", each) for each in digests)
     assert test["model"] == {"name": "tiny", "module": "TinyNet"}
     assert test["samples"] == {"n": 8, "source": "tensors (8 images)"}
     assert [each["name"] for each in test["measurements"]] == ["filters", "attack", "saliency", "saliency"]
     for measurement in test["measurements"]:
-        assert set(measurement) == {"name", "title", "settings", "metrics", "notes", "cost", "exhibits"}
+        assert set(measurement) == {
+            "name", "title", "settings", "metrics", "notes", "complete", "cost", "exhibits",
+        }  # fmt: skip
+        assert measurement["complete"] is (measurement["name"] != "attack")  # its verdict was certain early
         assert all(isinstance(value, str) for value in measurement["settings"].values())
         for metric in measurement["metrics"]:
             assert set(metric) == {
                 "name", "value", "display", "unit", "n", "of", "count", "ci95", "higher_is_better", "range",
-                "thresholds", "help",
+                "thresholds", "help", "baseline",
             }  # fmt: skip
             assert metric["value"] is not None
         for exhibit in measurement["exhibits"]:
+            if exhibit["kind"] == "chart":
+                continue
             assert set(exhibit) == {"kind", "title", "text", "columns", "rows"}
             assert exhibit["rows"]
             for row in exhibit["rows"]:
@@ -609,7 +618,7 @@ def _pictures(report):
         for test in report["tests"]
         for measurement in test["measurements"]
         for exhibit in measurement["exhibits"]
-        if exhibit["kind"] in ("grid", "rows")
+        if exhibit["kind"] in ("grid", "rows", "samples")
         for row in exhibit["rows"]
         for picture in row["pictures"]
     ]
@@ -623,10 +632,20 @@ def test_every_picture_is_a_file_below_the_report_and_every_file_is_shown(run, r
     assert len(pictures) > 20
     for picture in pictures:
         assert re.fullmatch(r"images/[0-9a-f]+\.png", picture["src"])
+        assert picture["thumb"] is None
+        if picture["numbers"]:
+            assert (
+                (folder / picture["numbers"])
+                .read_text()
+                .startswith(f'cnnauditPixels("{picture["src"]}","data:image/png;')
+            )
         with Image.open(folder / picture["src"]) as file:
             assert file.size == (picture["width"], picture["height"])
             file.verify()
     assert {f"images/{path.name}" for path in (folder / "images").iterdir()} == {each["src"] for each in pictures}
+    assert {f"data/pixels/{path.name}" for path in (folder / "data" / "pixels").iterdir()} == {
+        each["numbers"] for each in pictures if each["numbers"]
+    }
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
 
 
@@ -692,16 +711,20 @@ def test_no_value_is_not_a_number_in_the_records(run, reported):
 
 def test_a_record_is_written_as_soon_as_its_test_is_over(run):
     tests = """
-        import json
+        import json, time
         from pathlib import Path
 
         def test_one(audit): audit.filters()
         def test_two(audit):
-            folder = Path("cnnaudit-report")
+            folder, deadline = Path("cnnaudit-report"), time.monotonic() + 10
+            while not (report := json.loads((folder / "report.json").read_text()))["tests"]:
+                assert time.monotonic() < deadline  # written by a thread, beside this test
+                time.sleep(0.01)
             (line,) = (folder / "records.jsonl").read_text().splitlines()
             assert json.loads(line)["id"].endswith("test_one")
-            report = json.loads((folder / "report.json").read_text())
             assert report["run"]["status"] == "running"
+            for row in report["tests"][0]["measurements"][0]["exhibits"][0]["rows"]:
+                assert all((folder / picture["src"]).exists() for picture in row["pictures"])
             assert (folder / "index.html").exists()
     """
     run(tests).assert_outcomes(passed=2)
@@ -874,6 +897,8 @@ def test_a_signal_leaves_a_report_of_what_was_done(pytester, interruptible, repo
             time.sleep(1)  # records that come at once are written together
             audit.filters()
         def test_two(audit):
+            while not os.path.getsize("cnnaudit-report/records.jsonl"): time.sleep(0.01)
+            time.sleep(0.3)  # it is written beside this test
             os.kill(os.getpid(), signal.{signal})
             time.sleep(20)
         """
@@ -903,6 +928,7 @@ def test_a_report_that_can_no_longer_be_written_ends_no_run(run):
 
         def test_before(audit): audit.filters()
         def test_the_folder_goes():
+            while "test_before" not in Path("cnnaudit-report/report.json").read_text(): pass
             shutil.rmtree("cnnaudit-report")
             Path("cnnaudit-report").touch()
         def test_after(audit): audit.filters()

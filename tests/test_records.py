@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch import nn
 
 from pytest_cnnaudit.records import audit_record
 from pytest_cnnaudit.results import Bars, Chart, Exhibit, Line, Mark, Measurement, Picture, Row, Table, TableRow
@@ -13,9 +14,9 @@ from pytest_cnnaudit.results import Bars, Chart, Exhibit, Line, Mark, Measuremen
 def recorded(*exhibits):
     """What a report holds of them, through strict JSON and back."""
     found = Measurement(kind="x", title="X", settings={}, per_sample={}, exhibits=exhibits)
-    model = SimpleNamespace(name="net", module=object())
+    model = SimpleNamespace(name="net", module=nn.Identity())
     audit = SimpleNamespace(_samples=None, model=model, device="cpu", measurements=[found])
-    record = audit_record(audit, lambda _: "images/a.png")
+    record = audit_record(audit, lambda _: {"src": "images/a.png", "thumb": None, "numbers": None})
     return json.loads(json.dumps(record, allow_nan=False))["measurements"][0]["exhibits"]
 
 
@@ -39,6 +40,7 @@ def test_a_chart_is_recorded_in_plain_numbers():
                 "y": [1, 0.5, 0],
                 "low": [0.9, 0.4, 0],
                 "high": [1, 0.6, 0.1],
+                "samples": None,
             }
         ],
         "x_marks": [{"at": 4, "label": "asserted"}],
@@ -51,7 +53,7 @@ def test_a_chart_is_recorded_in_plain_numbers():
 def test_a_histogram_is_recorded_with_its_edges():
     counts, edges = np.histogram([0.1, 0.2, 0.9], bins=2, range=(0, 1))
     (chart,) = recorded(Chart("t", "", "size", "samples", (Bars("all", edges, counts),), log_x=True))
-    assert chart["series"] == [{"kind": "bars", "name": "all", "edges": [0, 0.5, 1], "counts": [2, 1]}]
+    assert chart["series"] == [{"kind": "bars", "name": "all", "edges": [0, 0.5, 1], "counts": [2, 1], "samples": None}]
     assert chart["log_x"] is True
     assert chart["y_range"] is None
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_cnnaudit.gallery.images import write_atomically
+from pytest_cnnaudit.gallery.story import story
 
 SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
 _OURS = ("index.html", "report.json", "records.jsonl", "images", "assets", "data")
+_PICTURED = ("rows", "grid", "samples")
 _WITHOUT_APPEAL = ("failed", "error", "crashed")
 _WRITING = 0.05  # the share of the run's time that rewriting the report may take,
 _ALLOWANCE = 1.0  # and the seconds that it may take besides, so that a small report is never behind
@@ -59,7 +61,7 @@ class Report:
         self._records: dict[str, dict[str, Any]] = {}
         self._began = time.monotonic()
         self._spent = 0.0
-        self._prepare()
+        _prepare(folder)
         self._write()
 
     @property
@@ -71,10 +73,7 @@ class Report:
         """Take in what a test has to say; a later word on the same test adds to the earlier."""
         with (self.folder / "records.jsonl").open("a", encoding="utf-8") as file:
             file.write(_json(record) + "\n")
-        before = self._records.get(record["id"], {})
-        if before.get("outcome") in _WITHOUT_APPEAL and record["outcome"] == "passed":  # a subtest has failed already
-            record = {**record, "outcome": before["outcome"], "message": before["message"]}
-        self._records[record["id"]] = {**before, **record}
+        take_in(self._records, record)
         if self._spent <= _ALLOWANCE + _WRITING * (time.monotonic() - self._began):
             self._write()
 
@@ -88,32 +87,95 @@ class Report:
         self.run.update(status=status, exit_status=exit_status)
         self._write()
 
-    def _prepare(self) -> None:
-        check_folder(self.folder)
-        for entry in (self.folder / name for name in _OURS):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
-        (self.folder / "images").mkdir(parents=True)
-        (self.folder / "records.jsonl").touch()
-        for source in _STATIC.iterdir():
-            target = self.folder / source.name if source.name == "index.html" else self.folder / "assets" / source.name
-            write_atomically(target, source.read_bytes())
-
     def _write(self) -> None:
         began = time.monotonic()
         self.run["duration"] = round(began - self._began, 3)
-        report = {
-            "schema": SCHEMA,
-            "generator": f"pytest-cnnaudit {self.run.get('versions', {}).get('pytest-cnnaudit', '')}".strip(),
-            "run": self.run,
-            "tests": self.records,
-        }
-        text = _json(report)
-        write_atomically(self.folder / "report.json", text.encode())
-        write_atomically(self.folder / "data" / "report.js", f"window.CNNAUDIT_REPORT = {text};\n".encode())
+        _write_data(self.folder, self.run, self.records)
         self._spent += time.monotonic() - began
+
+
+def take_in(records: dict[str, dict[str, Any]], record: dict[str, Any]) -> None:
+    """Add a record to those by test id; a later word on the same test adds to the earlier."""
+    before = records.get(record["id"], {})
+    if before.get("outcome") in _WITHOUT_APPEAL and record["outcome"] == "passed":  # a subtest has failed already
+        record = {**record, "outcome": before["outcome"], "message": before["message"]}
+    known = {**before, **record}
+    records[record["id"]] = {**known, "story": story(known)}
+
+
+def write_report(folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str, Any]], sources: Sequence[Path]) -> int:
+    """Write a report of what other reports hold.
+
+    Args:
+        folder: as of `Report`.
+        run: facts about the run; where pictures are missing, its notes get one more.
+        tests: the records.
+        sources: the report folders that hold the pictures which the records name.
+
+    Returns:
+        How many files of pictures were in none of the sources.
+
+    Raises:
+        ReportFolderError: see `check_folder`.
+    """
+    _prepare(folder)
+    _write_data(folder, {**run, "status": "running"}, [])  # a report at every moment, should copying break off
+    names = {name for test in tests for name in _files_of(test)}
+    missing = sum(not _copy(name, sources, folder) for name in sorted(names))
+    if missing:
+        run = {**run, "notes": [*run["notes"], f"{missing} of {len(names)} picture files were missing."]}
+    (folder / "records.jsonl").write_text("".join(f"{_json(test)}\n" for test in tests), encoding="utf-8")
+    _write_data(folder, run, tests)
+    return missing
+
+
+def _files_of(test: dict[str, Any]) -> Iterator[str]:
+    for measurement in test["measurements"]:
+        for exhibit in measurement["exhibits"]:
+            for row in exhibit["rows"] if exhibit["kind"] in _PICTURED else ():
+                for picture in row["pictures"]:
+                    yield from filter(None, (picture.get(name) for name in ("src", "thumb", "numbers")))
+
+
+def _copy(name: str, sources: Sequence[Path], folder: Path) -> bool:
+    """Copy a picture's file from the first source that has it: a name is a hash of the content."""
+    target = folder / name
+    if not target.resolve().is_relative_to(folder.resolve()):  # a report from elsewhere may name anything
+        return False
+    for source in sources:
+        found = (source / name).resolve()
+        if found.is_file() and found.is_relative_to(source.resolve()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found, target)
+            return True
+    return False
+
+
+def _prepare(folder: Path) -> None:
+    check_folder(folder)
+    for entry in (folder / name for name in _OURS):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
+    (folder / "images").mkdir(parents=True)
+    (folder / "records.jsonl").touch()
+    for source in _STATIC.iterdir():
+        target = folder / source.name if source.name == "index.html" else folder / "assets" / source.name
+        write_atomically(target, source.read_bytes())
+
+
+def _write_data(folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str, Any]]) -> None:
+    versions = run.get("versions", {})
+    report = {
+        "schema": SCHEMA,
+        "generator": f"pytest-cnnaudit {versions.get('pytest-cnnaudit', '')}".strip(),
+        "run": run,
+        "tests": tests,
+    }
+    text = _json(report)
+    write_atomically(folder / "report.json", text.encode())
+    write_atomically(folder / "data" / "report.js", f"window.CNNAUDIT_REPORT = {text};\n".encode())
 
 
 def _json(value: object) -> str:

@@ -511,7 +511,7 @@ def test_an_interval_that_is_open_is_told_and_recorded():
         audit.assert_min_perturbation("linf", median=0.2, attack=shift)
     low, high = audit.measurements[0].median.ci95
     assert (low, high) == (0, math.inf)
-    record = json.loads(json.dumps(audit_record(audit, lambda _: "images/a.png"), allow_nan=False))
+    record = json.loads(json.dumps(audit_record(audit, lambda _: {"src": "images/a.png"}), allow_nan=False))
     metrics = {metric["name"]: metric for metric in record["measurements"][0]["metrics"]}
     assert metrics["median perturbation"]["ci95"] == [0, None]
     assert metrics["median perturbation"]["display"] == "0.10"

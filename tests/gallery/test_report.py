@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from pytest_cnnaudit.gallery import Report, ReportFolderError, save_png
+from pytest_cnnaudit.gallery import PictureFiles, Report, ReportFolderError
 from pytest_cnnaudit.gallery import report as report_module
 from pytest_cnnaudit.gallery.images import write_atomically
+from pytest_cnnaudit.results import Picture
+
+MEASUREMENT = {"metrics": []}
 
 
 def record(name, **more):
@@ -56,12 +58,12 @@ def test_a_report_is_whole_before_its_first_record(folder):
 
 def test_a_later_word_on_a_test_adds_to_the_earlier_and_keeps_its_place(folder):
     report = Report(folder, {})
-    report.add(record("test_one", measurements=[1]))
+    report.add(record("test_one", measurements=[MEASUREMENT]))
     report.add(record("test_two"))
     report.add({"id": "test_a.py::test_one", "outcome": "error", "message": "teardown"})
     report.finish("finished", 1)
     one, two = read(folder)["tests"]
-    assert (one["outcome"], one["message"], one["measurements"]) == ("error", "teardown", [1])
+    assert (one["outcome"], one["message"], one["measurements"]) == ("error", "teardown", [MEASUREMENT])
     assert two["id"].endswith("test_two")
     assert len((folder / "records.jsonl").read_text().splitlines()) == 3
     assert read(folder) == shown(folder)
@@ -122,11 +124,14 @@ def test_no_number_that_is_not_json_gets_in(folder):
 def test_an_earlier_report_is_replaced_whole(folder):
     old = Report(folder, {})
     old.add(record("test_old"))
-    save_png(np.zeros((2, 2, 3), np.uint8), folder)
+    files = PictureFiles(folder)
+    files.save(Picture(np.zeros((2, 2, 3), np.uint8), form="numbers"))
+    files.wait()
     Report(folder, {})
     assert read(folder)["tests"] == []
     assert (folder / "records.jsonl").read_text() == ""
     assert list((folder / "images").iterdir()) == []
+    assert not (folder / "data" / "pixels").exists()
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"generator": 3}', '{"generator": "other"}'])
@@ -172,32 +177,6 @@ def test_the_page_s_data_is_ascii_and_cannot_end_its_script(folder):
     text = (folder / "data" / "report.js").read_text()
     assert text.isascii()
     assert shown(folder) == read(folder)
-
-
-@pytest.mark.parametrize("shape", [(5, 7, 3), (5, 7)])
-def test_a_picture_is_stored_without_loss(folder, shape):
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    source = save_png(pixels, folder)
-    with Image.open(folder / source) as image:
-        np.testing.assert_array_equal(np.asarray(image), pixels)
-
-
-def test_the_same_picture_is_one_file_and_other_pictures_are_others(folder):
-    pixels = np.arange(24, dtype=np.uint8)
-    first = save_png(pixels.reshape(2, 4, 3), folder)
-    written = (folder / first).stat().st_mtime_ns
-    assert save_png(pixels.reshape(2, 4, 3).copy(), folder) == first
-    assert (folder / first).stat().st_mtime_ns == written
-    others = {save_png(pixels.reshape(4, 2, 3), folder), save_png(255 - pixels.reshape(2, 4, 3), folder)}
-    assert first not in others
-    assert len(others) == 2
-    assert len(list((folder / "images").iterdir())) == 3
-
-
-def test_a_picture_of_a_transposed_array_is_what_it_shows(folder):
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    with Image.open(folder / save_png(pixels.transpose(1, 0, 2), folder)) as image:
-        np.testing.assert_array_equal(np.asarray(image), pixels.transpose(1, 0, 2))
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

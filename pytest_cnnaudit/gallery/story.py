@@ -1,0 +1,91 @@
+"""A test's outcome in one sentence, from its record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SIDES = {
+    ">=": ("below", "required"),
+    ">": ("below", "required"),
+    "<=": ("above", "allowed"),
+    "<": ("above", "allowed"),
+}
+_OPENINGS = {
+    "skipped": "not run",
+    "error": "no verdict",
+    "crashed": "no verdict",
+    "xfailed": "fell short, as expected",
+    "xpassed": "passed, although expected to fall short",
+}
+
+
+def story(record: dict[str, Any]) -> str:
+    """What happened, how far it was from what was asked, and whether chance may have decided it.
+
+    >>> metric = {"name": "robust accuracy", "value": 0.31, "display": "0.31", "unit": "", "ci95": [0.27, 0.35]}
+    >>> limit = {"op": ">=", "value": 0.35, "holds": False, "on": ""}
+    >>> story({"outcome": "failed", "message": "", "measurements": [{"metrics": [{**metric, "thresholds": [limit]}]}]})
+    'Robust accuracy is 0.31, 0.04 below the required 0.35; its 95% interval holds the threshold: a close call.'
+    """
+    outcome = record["outcome"]
+    opening = _OPENINGS.get(outcome, "")
+    told = _first_line(record.get("message", "")) if outcome in ("skipped", "error", "crashed") else _figures(record)
+    words = ": ".join(each for each in (opening, told) if each) or "nothing was measured"
+    return f"{words[0].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}"
+
+
+def _figures(record: dict[str, Any]) -> str:
+    """The miss that is farthest off; or, where nothing was missed, what came closest to it."""
+    metrics = [metric for each in record.get("measurements", ()) for metric in each["metrics"]]
+    judged = [(metric, limit) for metric in metrics if metric["value"] is not None for limit in metric["thresholds"]]
+    missed = [each for each in judged if not each[1]["holds"]]
+    if record["outcome"] in ("failed", "xfailed"):
+        others = f"; {len(missed) - 1} more fell short" if len(missed) > 1 else ""
+        return _told(*max(missed, key=_distance)) + others if missed else _first_line(record.get("message", ""))
+    if judged:
+        all_hold = f"all {len(judged)} thresholds hold; the closest: " if len(judged) > 1 and not missed else ""
+        return all_hold + _told(*min(judged, key=_distance))
+    return f"{metrics[0]['name']} is {metrics[0]['display']}; nothing was asked of it" if metrics else ""
+
+
+def _told(metric: dict[str, Any], limit: dict[str, Any]) -> str:
+    side, wanted = _SIDES.get(limit["op"], ("from", limit["op"]))
+    gap = _rounded(abs(_held(metric, limit) - limit["value"]), metric["unit"])
+    if limit["holds"]:
+        side = {"below": "above", "above": "below"}.get(side, side)
+    name = f"the {limit['on']} of the interval of {metric['name']}" if limit["on"] else metric["name"]
+    shown = _rounded(_held(metric, limit), metric["unit"]) if limit["on"] else metric["display"]
+    asked = f"the {wanted} {_rounded(limit['value'], metric['unit'])}"
+    told = (
+        f"{name} is {shown}, {gap} {side} {asked}" if float(gap.split()[0]) else f"{name} is {shown}, exactly {asked}"
+    )
+    return f"{told}; its 95% interval holds the threshold: a close call" if _is_close(metric, limit) else told
+
+
+def _held(metric: dict[str, Any], limit: dict[str, Any]) -> float:
+    """The number that was compared: the value, or an end of its interval."""
+    ends = metric["ci95"] or [None, None]
+    end = {"lower end": ends[0], "upper end": ends[1]}.get(limit["on"])
+    return float(metric["value"] if end is None else end)
+
+
+def _is_close(metric: dict[str, Any], limit: dict[str, Any]) -> bool:
+    low, high = metric["ci95"] or [None, None]
+    return not limit["on"] and low is not None and high is not None and low <= limit["value"] <= high
+
+
+def _distance(judged: tuple[dict[str, Any], dict[str, Any]]) -> float:
+    """How far from the threshold, in widths of the interval where there is one, else as a share of the threshold."""
+    metric, limit = judged
+    low, high = metric["ci95"] or [None, None]
+    width = high - low if None not in (low, high) else 0
+    return abs(_held(metric, limit) - float(limit["value"])) / float(width or abs(limit["value"]) or 1)
+
+
+def _rounded(number: float, unit: str) -> str:
+    return f"{float(f'{number:.2g}' if abs(number) < 1 else f'{number:.4g}'):g}{f' {unit}' if unit else ''}"
+
+
+def _first_line(message: str) -> str:
+    line = next((line.strip() for line in message.splitlines() if line.strip()), "")
+    return line.removeprefix("Skipped: ")
