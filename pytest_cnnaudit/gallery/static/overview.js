@@ -3,9 +3,10 @@
 
 const METRICS_PER_TEST = 4;
 const THUMBNAILS = 4;
+const SLOWEST = 5;
 
 // Kept while the reader visits a test, so that coming back shows the same list.
-const overviewState = { outcome: 'all', search: '', scroll: 0 };
+const overviewState = { outcome: 'all', model: 'all', kind: 'all', closeCalls: false, search: '', scroll: 0 };
 
 function overviewView(report, note) {
   const list = element('div', { id: 'test-list' });
@@ -13,10 +14,11 @@ function overviewView(report, note) {
   const refresh = () => fillTestList(list, tally, report);
   const view = element('div', { class: 'overview' },
     note && element('p', { class: 'banner', role: 'alert' }, note),
-    verdictHeader(report),
+    verdictHeader(report, refresh),
     warningsBanner(runWarnings(report.run, report.tests)),
+    modelMatrix(report.tests),
     report.tests.length > 0 && listControls(report.tests, refresh),
-    tally,
+    element('div', { class: 'list-heading' }, tally, scaleLegend(report.tests.flatMap(allMetrics))),
     list,
     runFacts(report));
   refresh();
@@ -25,11 +27,30 @@ function overviewView(report, note) {
 
 // ---- the verdict ----
 
-function verdictHeader({ run, tests }) {
+function verdictHeader({ run, tests }, refresh) {
   const { text, tone } = verdict(run, tests);
   return element('header', { class: `verdict tone-${tone}` },
     element('h1', { tabindex: '-1' }, mark(tone), element('span', {}, text)),
-    tests.length > 0 && outcomeBar(tests));
+    tests.length > 0 && outcomeBar(tests),
+    closeCallsLine(tests, refresh));
+}
+
+function hasCloseCall(test) {
+  return allMetrics(test).some((metric) => metric.thresholds.some((threshold) => isCloseCall(metric, threshold)));
+}
+
+function closeCallsLine(tests, refresh) {
+  const close = tests.filter(hasCloseCall).length;
+  if (!close) return null;
+  const button = element('button', {
+    class: 'close-calls', type: 'button', 'aria-pressed': String(overviewState.closeCalls),
+    onclick: () => {
+      overviewState.closeCalls = !overviewState.closeCalls;
+      button.setAttribute('aria-pressed', String(overviewState.closeCalls));
+      refresh();
+    },
+  }, counted(close, 'close call'));
+  return element('p', { class: 'close-calls-line' }, button, ' where the 95 % interval holds the threshold: more samples could turn the verdict.');
 }
 
 function outcomeBar(tests) {
@@ -50,36 +71,56 @@ function warningsBanner(warnings) {
     element('ul', {}, warnings.map((warning) => element('li', {}, warning))));
 }
 
-// ---- filter and search ----
+// ---- filters and search ----
 
 function listControls(tests, refresh) {
-  const present = OUTCOME_ORDER.filter((outcome) => countOutcomes(tests, outcome));
-  const chips = ['all', ...present].map((outcome) => element('button', {
-    class: 'chip', type: 'button', 'data-outcome': outcome, 'aria-pressed': String(overviewState.outcome === outcome),
-    onclick: (event) => chooseOutcome(event.currentTarget, refresh),
-  },
-    outcome === 'all' ? 'all' : OUTCOMES[outcome].label,
-    element('span', { class: 'count' }, String(outcome === 'all' ? tests.length : countOutcomes(tests, outcome)))));
+  const outcomes = OUTCOME_ORDER.filter((outcome) => countOutcomes(tests, outcome))
+    .map((outcome) => [outcome, OUTCOMES[outcome].label, countOutcomes(tests, outcome)]);
+  const models = modelNames(tests).map((name) => [name, name, tests.filter((test) => modelName(test) === name).length]);
   const search = element('input', {
     type: 'search', id: 'search', placeholder: 'Search tests', autocomplete: 'off', spellcheck: 'false',
     oninput: (event) => { overviewState.search = event.target.value; refresh(); },
   });
   search.value = overviewState.search;
   return element('search', { class: 'controls' },
-    element('div', { class: 'chips', role: 'group', 'aria-label': 'Filter by outcome' }, chips),
-    element('label', {}, element('span', { class: 'visually-hidden' }, 'Search tests by name'), search));
+    filterChips('outcome', [['all', 'all', tests.length], ...outcomes], refresh),
+    kindSelect(tests, refresh),
+    element('label', {}, element('span', { class: 'visually-hidden' }, 'Search tests by name'), search),
+    models.length > 1 && filterChips('model', [['all', 'all models', tests.length], ...models], refresh));
 }
 
-function chooseOutcome(chip, refresh) {
-  overviewState.outcome = chip.dataset.outcome;
-  for (const other of chip.parentElement.children) other.setAttribute('aria-pressed', String(other === chip));
-  refresh();
+function filterChips(name, choices, refresh) {
+  const choose = ({ currentTarget: chosen }) => {
+    overviewState[name] = chosen.dataset[name];
+    for (const chip of chosen.parentElement.children) chip.setAttribute('aria-pressed', String(chip === chosen));
+    refresh();
+  };
+  return element('div', { class: `chips chips-${name}`, role: 'group', 'aria-label': `Filter by ${name}` },
+    choices.map(([value, label, count]) => element('button', {
+      class: 'chip', type: 'button', [`data-${name}`]: value, 'aria-pressed': String(overviewState[name] === value), onclick: choose,
+    }, label, element('span', { class: 'count' }, String(count)))));
+}
+
+function kindSelect(tests, refresh) {
+  const kinds = [...new Set(tests.flatMap((test) => test.measurements.map((measurement) => measurement.name)))].sort();
+  if (kinds.length < 2) return null;
+  const select = element('select', {
+    id: 'kind', 'aria-label': 'Filter by measurement',
+    onchange: (event) => { overviewState.kind = event.target.value; refresh(); },
+  },
+    element('option', { value: 'all' }, 'any measurement'),
+    kinds.map((kind) => element('option', { value: kind }, kind.replaceAll('_', ' '))));
+  select.value = overviewState.kind;
+  return select;
 }
 
 function isShown(test) {
-  const words = overviewState.search.toLowerCase().split(/\s+/);
-  const fitsOutcome = overviewState.outcome === 'all' || overviewState.outcome === test.outcome;
-  return fitsOutcome && words.every((word) => test.id.toLowerCase().includes(word));
+  const { outcome, model, kind, closeCalls, search } = overviewState;
+  return (outcome === 'all' || outcome === test.outcome)
+    && (model === 'all' || model === modelName(test))
+    && (kind === 'all' || test.measurements.some((measurement) => measurement.name === kind))
+    && (!closeCalls || hasCloseCall(test))
+    && search.toLowerCase().split(/\s+/).every((word) => test.id.toLowerCase().includes(word));
 }
 
 // ---- the list ----
@@ -95,10 +136,21 @@ function groupSection(group, shown, filtered) {
   const members = shown.filter((test) => group.outcomes.includes(test.outcome));
   if (!members.length) return null;
   const heading = element('h2', {}, group.title, ' ', element('span', { class: 'count' }, String(members.length)));
-  const items = element('ul', { class: 'tests' }, members.map(testItem));
+  const items = group.outcomes.includes('skipped') ? skippedByReason(members) : element('ul', { class: 'tests' }, members.map(testItem));
   return group.collapsed
     ? element('details', { class: 'group', open: filtered || members.length === shown.length }, element('summary', {}, heading), items)
     : element('section', { class: 'group' }, heading, items);
+}
+
+// A reason is said once, for all the tests that it kept from running.
+function skippedByReason(tests) {
+  const reason = (test) => test.message.replace(/^Skipped: /, '').trim() || 'no reason given';
+  return element('ul', { class: 'reasons' }, [...Map.groupBy(tests, reason)].map(([text, members]) => element('li', {},
+    element('p', { class: 'reason' }, text),
+    element('ul', { class: 'tests' }, members.map((test) => element('li', { class: 'test is-brief tone-idle' },
+      mark('idle'),
+      element('h3', {}, testLink(test, OUTCOMES[test.outcome].label)),
+      element('p', { class: 'path' }, nameParts(test.id).path)))))));
 }
 
 function testItem(test) {
@@ -132,7 +184,12 @@ function messageLine(test) {
 }
 
 function allMetrics(test) {
-  return test.measurements.flatMap((measurement) => measurement.metrics);
+  return test.measurements.flatMap(metricsOf);
+}
+
+// A measurement that stopped early knows bounds, and each figure must say so wherever it is shown.
+function metricsOf({ metrics, complete }) {
+  return complete === false ? metrics.map((metric) => ({ ...metric, isBound: true })) : metrics;
 }
 
 function thresholdMetrics(test) {
@@ -173,14 +230,50 @@ function runFacts({ run, tests, generator }) {
     ['passed', `${countOutcomes(tests, 'passed')} of ${counted(tests.length, 'test')}`],
     ['started', new Date(run.started).toLocaleString()],
     ['duration', durationText(run.duration)],
-    ['device', run.device],
+    ['cost', costText(tests)],
+    ['device', [run.device, ...new Set(tests.map((test) => test.device).filter((device) => device && !run.device.startsWith(device)))].join(', ')],
     ['seed', String(run.seed)],
     ['command', run.command],
     ['pytest exit status', exitText(run.exit_status)],
     ...Object.entries(run.versions),
     ['report by', generator],
   ];
+  const sections = [['Models', modelFacts(tests)], ['Samples', sampleFacts(tests)], ['Where the time went', slowestTests(tests)]];
   return element('details', { class: 'run-facts' },
     element('summary', {}, element('h2', {}, 'About this run')),
-    definitionList('', facts));
+    definitionList('', facts),
+    sections.map(([title, content]) => Boolean(content) && element('section', {}, element('h3', {}, title), content)));
+}
+
+function costText(tests) {
+  const costs = tests.flatMap((test) => test.measurements.map((measurement) => measurement.cost || {}));
+  const passes = (kind) => costs.reduce((sum, cost) => sum + (cost[kind] || 0), 0).toLocaleString('en');
+  return `${passes('forward')} forward, ${passes('backward')} backward passes of single samples`;
+}
+
+// Enough of a digest to tell two apart; the whole is in its title.
+function shortDigest(digest) {
+  return digest ? element('code', { title: digest }, digest.slice(0, 12)) : element('span', { class: 'count' }, 'no digest');
+}
+
+function modelFacts(tests) {
+  const models = uniqueBy(tests.flatMap((test) => test.model || []), ({ name, module, digest }) => JSON.stringify([name, module, digest || null]));
+  return models.length && textTable(['model', 'module', 'digest'], models.map(({ name, module, digest }) => [name, module || '', shortDigest(digest)]), { label: 'Models' });
+}
+
+function sampleFacts(tests) {
+  const sets = uniqueBy(tests.flatMap((test) => test.samples || []), ({ n, source, digest }) => JSON.stringify([n, source, digest || null]));
+  return sets.length && textTable(['source', 'samples', 'digest'], sets.map(({ n, source, digest }) =>
+    [source || 'not named', n.toLocaleString('en'), shortDigest(digest)]), { label: 'Samples' });
+}
+
+function uniqueBy(items, key) {
+  return [...new Map(items.map((item) => [key(item), item])).values()];
+}
+
+function slowestTests(tests) {
+  const total = tests.reduce((sum, test) => sum + test.duration, 0);
+  const slowest = [...tests].sort((one, other) => other.duration - one.duration).slice(0, SLOWEST);
+  return total && textTable(['test', 'duration', 'of all tests'], slowest.map((test) =>
+    [element('a', { href: testAddress(test) }, breakable(test.id)), durationText(test.duration), `${Math.round((test.duration / total) * 100)} %`]), { label: 'Where the time went' });
 }

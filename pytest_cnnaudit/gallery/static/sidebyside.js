@@ -91,23 +91,34 @@ function onOneScale(group) {
   return group.map(({ model, exhibit }) => ({ model, exhibit: { ...exhibit, x_range: all('x'), y_range: y } }));
 }
 
-// One row for each name in the tables' first columns, one column for each model. Prose is for a test's own page.
+// One row for each name in the tables' first columns; each model has the other columns under its name, so that no
+// figure stands without the name of its column. Prose is for a test's own page.
 function comparedTables(group) {
   const { title, text, columns } = group[0].exhibit;
   const all = group.flatMap(({ exhibit }) => exhibit.rows);
   const places = columns.map((_, place) => place).slice(1);
   const short = places.filter((place) => all.every(({ cells }) => cells[place].length <= SHORT_CELL));
-  const judged = all.some((row) => row.status);
-  const told = short.length || judged ? short : places;
-  const cellOf = (row) => withBadge(row.status && verdictBadge(row.status),
-    told.map((place) => row.cells[place]).filter((text) => text && text !== row.status).join(' · '));
-  const names = [...new Set(all.map(({ cells }) => cells[0]))];
-  const rows = names.map((name) => [name, ...group.map(({ exhibit }) => {
-    const row = exhibit.rows.find(({ cells }) => cells[0] === name);
-    return row ? cellOf(row) : '–';
-  })]);
+  const hasVerdicts = all.some((row) => row.status);
+  const told = short.length || hasVerdicts ? short : places;
+  const verdictPlace = columns.indexOf('verdict');
+  const withVerdict = hasVerdicts && !told.includes(verdictPlace);
+  const names = [withVerdict && 'verdict', ...told.map((place) => columns[place])].filter(Boolean);
+  const cells = ({ cells: texts, status }) => {
+    const badge = status && verdictBadge(status);
+    const shown = told.map((place) => (badge && place === verdictPlace ? withBadge(badge, texts[place] === status ? '' : texts[place]) : texts[place]));
+    return withVerdict ? [badge, ...shown] : shown;
+  };
+  const byFirst = group.map(({ exhibit }) => Map.groupBy(exhibit.rows, (row) => row.cells[0]));
+  const rows = [...new Set(all.map((row) => row.cells[0]))].flatMap((first) => {
+    const members = byFirst.map((rowsOf) => rowsOf.get(first) || []);
+    const most = Math.max(...members.map((each) => each.length));
+    return Array.from({ length: most }, (_, index) =>
+      [first, ...members.flatMap((each) => (each[index] ? cells(each[index]) : names.map(() => '–')))]);
+  });
   return element('section', { class: 'exhibit exhibit-table' },
     element('h3', {}, title),
     text && element('p', { class: 'how-to-read' }, text),
-    textTable([columns[0], ...group.map(({ model }) => model)], rows));
+    textTable([columns[0], ...group.flatMap(() => names)], rows, {
+      label: title, groups: group.map(({ model }) => ({ name: model, span: names.length })),
+    }));
 }

@@ -2,22 +2,43 @@
 // The page of one test: what it asked, what it found, and the pictures that show why.
 
 const LONG_MESSAGE_LINES = 24;
+const EXHIBITS_WITH_CONTENTS = 4; // from so many on, a page says what is further down
 
 function testView(test, tests) {
   const { path, name, parameters } = nameParts(test.id);
   const { tone, label } = OUTCOMES[test.outcome];
-  return element('article', { class: 'test-page' },
+  const [lead, ...more] = [test.story, test.doc].filter(Boolean);
+  const page = element('article', { class: 'test-page' },
     testNavigation(test, tests),
     element('header', { class: `test-header tone-${tone}` },
       element('p', { class: 'outcome' }, mark(tone), label),
       element('h1', { tabindex: '-1' }, breakable(name), element('span', { class: 'parameters' }, breakable(parameters))),
       element('p', { class: 'path' }, path),
-      test.doc && element('p', { class: 'lead' }, test.doc),
+      lead && element('p', { class: 'lead' }, lead),
+      more.map((text) => element('p', { class: 'doc' }, text)),
       element('p', { class: 'facts' }, testFacts(test).join(' · '))),
     failureMessage(test.message, tone),
     sideBySide(test, tests),
     !test.measurements.length && element('p', { class: 'facts unmeasured' }, 'This test recorded no measurement.'),
     test.measurements.map(measurementSection));
+  if (page.querySelectorAll('.exhibit').length >= EXHIBITS_WITH_CONTENTS) {
+    page.querySelector('.side-by-side, .measurement').before(contents(page));
+  }
+  return page;
+}
+
+// Buttons rather than links: the address is that of the test.
+function contents(page) {
+  const goTo = (heading) => {
+    heading.tabIndex = -1;
+    heading.scrollIntoView();
+    heading.focus({ preventScroll: true });
+  };
+  const entry = (heading) => element('li', { class: heading.tagName === 'H2' ? 'is-section' : null },
+    element('button', { type: 'button', onclick: () => goTo(heading) }, heading.textContent));
+  return element('nav', { class: 'contents', 'aria-label': 'On this page' },
+    element('p', {}, 'On this page'),
+    element('ul', {}, [...page.querySelectorAll('.side-by-side > h2, .measurement > h2, .exhibit h3:first-of-type')].map(entry)));
 }
 
 function testNavigation(test, tests) {
@@ -44,11 +65,14 @@ function failureMessage(message, tone) {
 }
 
 function measurementSection(measurement) {
-  const judged = measurement.metrics.filter((metric) => metric.thresholds.length);
-  const others = measurement.metrics.filter((metric) => !metric.thresholds.length);
+  const metrics = metricsOf(measurement);
+  const judged = metrics.filter((metric) => metric.thresholds.length);
+  const others = metrics.filter((metric) => !metric.thresholds.length);
   return element('section', { class: 'measurement' },
     element('h2', {}, measurement.title),
     measurementSettings(measurement.settings),
+    metrics.some((metric) => metric.isBound) && element('p', { class: 'bounds-note' }, mark('warn'),
+      element('span', {}, 'These figures are bounds, not values: the measurement stopped early, when the verdict was certain.')),
     judged.length > 0 && element('div', { class: 'metrics' }, judged.map(metricCard)),
     others.length > 0 && element('div', { class: 'metrics is-compact' }, others.map(metricCard)),
     measurement.notes.length > 0 && element('ul', { class: 'notes' }, measurement.notes.map((note) => element('li', {}, note))),
