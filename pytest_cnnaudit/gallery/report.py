@@ -22,7 +22,7 @@ _ALLOWANCE = 1.0  # and the seconds that it may take besides, so that a small re
 
 
 class ReportFolderError(Exception):
-    """The folder holds something else than a report."""
+    """The folder holds something else than a report, or one that cannot serve: one sentence says why."""
 
 
 def check_folder(folder: Path) -> None:
@@ -103,7 +103,9 @@ def take_in(records: dict[str, dict[str, Any]], record: dict[str, Any]) -> None:
     records[record["id"]] = {**known, "story": story(known)}
 
 
-def write_report(folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str, Any]], sources: Sequence[Path]) -> int:
+def write_report(
+    folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str, Any]], sources: Sequence[Path]
+) -> None:
     """Write a report of what other reports hold.
 
     Args:
@@ -111,9 +113,6 @@ def write_report(folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str,
         run: facts about the run; where pictures are missing, its notes get one more.
         tests: the records.
         sources: the report folders that hold the pictures which the records name.
-
-    Returns:
-        How many files of pictures were in none of the sources.
 
     Raises:
         ReportFolderError: see `check_folder`.
@@ -126,7 +125,6 @@ def write_report(folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str,
         run = {**run, "notes": [*run["notes"], f"{missing} of {len(names)} picture files were missing."]}
     (folder / "records.jsonl").write_text("".join(f"{_json(test)}\n" for test in tests), encoding="utf-8")
     _write_data(folder, run, tests)
-    return missing
 
 
 def _files_of(test: dict[str, Any]) -> Iterator[str]:
