@@ -159,7 +159,7 @@ def _picture(picture: Picture, save: Save) -> Mapping[str, Any]:
         "height": height,
         "caption": picture.caption,
         "alt": picture.alt,
-        "pixelated": max(width, height) <= 128,
+        "pixelated": max(width, height) <= 128 and picture.form != "photo",
     }
 
 

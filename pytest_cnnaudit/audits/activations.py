@@ -83,6 +83,7 @@ def measure_activations(
         settings={"layer": layer},
         ids=samples[part.positions].ids,
         per_sample=part.columns,
+        complete=len(part) == len(samples),
         cost=cost,
         notes=tuple(notes),
         exhibits=(*_exhibits(layer, part.kept["maps"].shown, dead), _chart(layer, channels)),

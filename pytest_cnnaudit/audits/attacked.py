@@ -15,6 +15,7 @@ from pytest_cnnaudit.attacks.goal import margin, reached
 from pytest_cnnaudit.attacks.norms import Norm, length
 from pytest_cnnaudit.audits import pictures
 from pytest_cnnaudit.audits.classify import Clean, classify, outputs
+from pytest_cnnaudit.audits.every_sample import Told, in_turn, with_tiles
 from pytest_cnnaudit.audits.radii import radius
 from pytest_cnnaudit.engine import Engine, Kept, Part
 from pytest_cnnaudit.errors import AuditError
@@ -38,6 +39,8 @@ class Attacked:
         cascade: the attacks, in order, each for what still stands.
         at_once: samples in a pass of the model; a batch may hold several times as many.
         first: the number of the first attack, where others have been tried before.
+        total: how many attacks there are in all: what stands before the last of them has not held yet.
+        drawn: whether to keep rows and tiles of what is found.
     """
 
     model: AuditModel
@@ -50,6 +53,8 @@ class Attacked:
     engine: Engine
     at_once: int
     first: int = 0
+    total: int = 1
+    drawn: bool = True
 
     def __call__(self, batch: Batch, clean: Clean | None = None) -> Part:
         """What the cascade finds; `clean` saves the pass without an attack where its outcome is known."""
@@ -92,7 +97,7 @@ class Attacked:
             "settled": torch.ones_like(correct),
         }
         found = Part(batch.positions, {name: values.cpu().numpy() for name, values in columns.items()})
-        return Part(found.positions, found.columns, self._rows(batch, found, adversarial))
+        return self._drawn(batch, found, adversarial) if self.drawn else found
 
     def _goal(self, batch: Batch, seeds: Tensor, classes: int) -> Tensor:
         """The labels to leave or, where targeted, the classes to reach: never the label itself."""
@@ -116,16 +121,43 @@ class Attacked:
                 f"The attack {name} left the ball: ‖δ‖ is {size:.6g} in {self.norm}, but eps is {self.eps:.6g}."
             )
 
-    def _rows(self, batch: Batch, found: Part, adversarial: Tensor) -> dict[str, Kept]:
-        """The samples that take the smallest perturbation, and those that hold with least confidence."""
+    def _drawn(self, batch: Batch, found: Part, adversarial: Tensor) -> Part:
+        """The samples that take the smallest perturbation, and those that hold with least confidence; and all."""
         names = {number: attack.name for number, attack in enumerate(self.cascade, self.first)}
         by = [names.get(number, "") for number in found["broken_by"].tolist()]
         draw = partial(attacked_row, self.model, self.norm, batch, found, adversarial, by)
         fooled, size, confidence = found["broken_by"] >= 0, found["perturbation"], found["adversarial_confidence"]
-        return {
+        rows = {
             "fooled": Kept.lowest(SHOWN, fooled, size, batch.positions, partial(draw, "fooled")),
             "robust": Kept.lowest(SHOWN // 4, found["robust"], confidence, batch.positions, partial(draw, "robust")),
         }
+        correct, robust = found["correct"], found["robust"]
+        met_all = self.first + len(self.cascade) >= self.total
+        nobody = np.zeros_like(robust)
+        held, spared = (robust, nobody) if met_all else (nobody, robust)
+
+        def tell(i: int) -> Told:
+            status = "fooled" if fooled[i] else "misclassified" if not correct[i] else "robust" if met_all else "spared"
+            return status, told_figures(self.model, self.norm, found, by[i], i)
+
+        # In this order a sample never comes later for what the next attacks find of it: see `with_tiles`.
+        rank = in_turn(
+            (fooled, size), (~correct, 1 - found["clean_confidence"]), (held, confidence), (spared, confidence)
+        )
+        return with_tiles(Part(found.positions, found.columns, rows), batch, rank, tell)
+
+
+def told_figures(model: AuditModel, norm: Norm, found: Part, by: str, i: int) -> dict[str, str]:
+    """What is told of sample `i` of a batch under attack; `by` is the attack that fooled it, empty where none did."""
+    figures = {"label": model.class_name(int(found["label"][i])), "prediction": _said(model, found, "clean", i)}
+    if by:
+        size = radius(float(found["perturbation"][i]), norm)
+        figures |= {"attacked": _said(model, found, "adversarial", i), "‖δ‖": size, "by": by}
+    return figures
+
+
+def _said(model: AuditModel, found: Part, which: str, i: int) -> str:
+    return f"{model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
 
 
 def check_target(target: int, classes: int) -> None:
@@ -170,13 +202,10 @@ def attacked_row(
     """
     sample, clean, attacked = batch.samples[i], batch.images[i], adversarial[i]
     change = attacked - clean
-
-    def said(which: str) -> str:
-        return f"{model.class_name(int(found[f'{which}_prediction'][i]))} {found[f'{which}_confidence'][i]:.2f}"
-
+    before, after = (_said(model, found, which, i) for which in ("clean", "adversarial"))
     shown = (
-        Picture(pictures.image(clean), said("clean"), f"{sample.id}, clean"),
-        Picture(pictures.image(attacked), said("adversarial"), f"{sample.id}, adversarial"),
+        Picture(pictures.image(clean), before, f"{sample.id}, clean", "numbers"),
+        Picture(pictures.image(attacked), after, f"{sample.id}, adversarial", "numbers"),
         Picture(pictures.difference(change), "", f"{sample.id}, difference"),
         Picture(pictures.difference(change, 10), "", f"{sample.id}, difference ten times enlarged"),
     )

@@ -14,6 +14,7 @@ from pytest_cnnaudit.attacks.cascade import AttackChoice, Auto, Bound, bind
 from pytest_cnnaudit.attacks.norms import Norm
 from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, Attacked
 from pytest_cnnaudit.audits.classify import Clean, classify
+from pytest_cnnaudit.audits.every_sample import Told, every_sample, in_turn, members, with_tiles
 from pytest_cnnaudit.audits.radii import checked_radii, radius
 from pytest_cnnaudit.audits.settings import check_auto, described, run_settings
 from pytest_cnnaudit.audits.smallest import Smallest
@@ -76,7 +77,7 @@ def measure_curve(
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
         at_once = engine.at_once(samples)
         search = Smallest(model, borrowed, bind("auto", norm=norm, eps=None, options={}), norm, engine, at_once)
-        settle = Attacked(model, borrowed, cascades[0], norm, radii[0], False, None, engine, at_once)
+        settle = Attacked(model, borrowed, cascades[0], norm, radii[0], False, None, engine, at_once, drawn=False)
         step = _Step(search, settle, cascades, np.array(radii))
         found = engine.measure(samples, step, title=f"robustness curve {norm}", batches=BATCHES)
         cost = borrowed.cost
@@ -96,7 +97,11 @@ def measure_curve(
         ids=samples[found.positions].ids,
         per_sample=found.columns,
         cost=cost,
-        exhibits=(_chart(model, found["correct"], held, norm), *_rows(found)),
+        exhibits=(
+            _chart(model, found, samples[found.positions].ids, held, norm),
+            *_rows(found),
+            *every_sample(found, len(samples)),
+        ),
         mean_robust_accuracy=mean(
             np.mean(list(held.values()), axis=0),
             name="mean robust accuracy",
@@ -138,7 +143,26 @@ class _Step:
             smaller = np.minimum(index, self._reached(attacked["perturbation"][fooled]))
             falls[chosen[fooled]] = smaller
         columns = {name: nearest[name] for name in ("label", "correct")} | {"falls": falls}
-        return Part(batch.positions, columns, nearest.kept)
+        return self._with_tiles(Part(batch.positions, columns, nearest.kept), batch, clean, nearest["perturbation"])
+
+    def _with_tiles(self, found: Part, batch: Batch, clean: Clean, size: NDArray[np.floating]) -> Part:
+        """The same findings with a tile for each sample, the smallest radius first."""
+        falls, correct, model, norm = found["falls"], found["correct"], self.settle.model, self.settle.norm
+        groups = [(correct & (falls == index), size) for index in range(len(self.eps) + 1)]
+        prediction, confidence = clean.prediction.tolist(), clean.confidence.tolist()
+
+        def tell(i: int) -> Told:
+            figures = {
+                "label": model.class_name(batch.samples[i].label),
+                "prediction": f"{model.class_name(prediction[i])} {confidence[i]:.2f}",
+            }
+            if not correct[i]:
+                return "misclassified", figures
+            if falls[i] == len(self.eps):
+                return "robust", figures
+            return "fooled", {**figures, "falls at": radius(float(self.eps[falls[i]]), norm)}
+
+        return with_tiles(found, batch, in_turn((~correct, 1 - clean.confidence.cpu().numpy()), *groups), tell)
 
     def _reached(self, size: NDArray[np.floating]) -> NDArray[np.int64]:
         """The index of the smallest radius that a perturbation fits in; as many as there are where none does."""
@@ -151,7 +175,10 @@ class _Step:
         return replace(self.settle, cascade=self.cascades[index], eps=float(self.eps[index]))(few, clean.of(part))
 
 
-def _chart(model: AuditModel, correct: NDArray[np.bool_], held: Mapping[float, NDArray[np.bool_]], norm: Norm) -> Chart:
+def _chart(
+    model: AuditModel, found: Part, ids: Sequence[str], held: Mapping[float, NDArray[np.bool_]], norm: Norm
+) -> Chart:
+    correct = found["correct"]
     scale, unit = (255, " (1/255)") if norm == "linf" else (1, "")
     points = [
         (0.0, share(correct, name="")),
@@ -164,10 +191,12 @@ def _chart(model: AuditModel, correct: NDArray[np.bool_], held: Mapping[float, N
         [float(metric) for _, metric in points],
         [float(low) for low, _ in ends],
         [float(high) for _, high in ends],
+        members(np.where(correct, 1 + found["falls"], 0), ids, len(points)),
     )
     return Chart(
         "Robustness curve",
-        "The share still classified correctly after the attack, with its 95% interval; at 0 without an attack.",
+        "The share still classified correctly after the attack, with its 95% interval; at 0 without an attack."
+        + (" Select a point to see the samples that fall there, and not before." if line.samples else ""),
         f"eps, {norm}{unit}",
         "robust accuracy",
         (line,),

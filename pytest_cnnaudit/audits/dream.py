@@ -22,7 +22,7 @@ from pytest_cnnaudit.lenses.dream import deep_dream
 from pytest_cnnaudit.lenses.objectives import Objective, activity_objective
 from pytest_cnnaudit.lenses.tap import check_layer
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
-from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Picture, Row, figure
+from pytest_cnnaudit.results import Exhibit, Form, Measurement, Metric, Picture, Row, figure
 from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.statistics import quantile
 
@@ -132,11 +132,14 @@ class _Step:
         columns = {"image": octaves[-1], "before": before, "after": after}
         found = Part(batch.positions, {name: values.cpu().numpy() for name, values in columns.items()})
 
+        def form(octave: int) -> Form:
+            return "numbers" if octave == len(octaves) else "lossless"  # the last one is the dream
+
         def draw(i: int) -> Row:
             name = batch.samples[i].id
-            shown = [Picture(pictures.image(batch.images[i]), alt=f"{name}, before")]
+            shown = [Picture(pictures.image(batch.images[i]), alt=f"{name}, before", form="numbers")]
             shown += [
-                Picture(pictures.image(each[i]), alt=f"{name}, octave {number}")
+                Picture(pictures.image(each[i]), alt=f"{name}, octave {number}", form=form(number))
                 for number, each in enumerate(octaves, start=1)
             ]
             return Row(

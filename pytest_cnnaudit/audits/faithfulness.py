@@ -143,6 +143,7 @@ def measure_faithfulness(
         },
         ids=samples[found.positions].ids,
         per_sample=found.columns,
+        complete=len(found) == len(samples),
         cost=cost,
         notes=tuple(notes),
         exhibits=(*_charts(found, shares, explains.described["method"]), _rows(found)),
@@ -260,11 +261,11 @@ class _Step:
     def _row(self, batch: Batch, found: Part, maps: Tensor, order: Tensor, targets: Tensor, i: int) -> Row:
         """The image, its map, and both ways at a tenth and at three tenths of the pixels."""
         sample, name = batch.samples[i], self.model.class_name(int(targets[i]))
-        image = batch.images[i]
+        image, heated = batch.images[i], pictures.heat(maps[i])
         blank, dim = baseline_of(self.baseline, image[None])[0], lens.blurred(image[None], self.sigma)[0]
         shown = [
-            Picture(pictures.image(image), f"{name} {figure(found['probability'][i])}", sample.id),
-            Picture(pictures.heat(maps[i]), "", f"map of {name} in {sample.id}"),
+            Picture(pictures.image(image), f"{name} {figure(found['probability'][i])}", sample.id, "numbers"),
+            Picture(heated, "", f"map of {name} in {sample.id}", pictures.form(heated)),
         ]
         counts = lens.replaced_pixels(self.steps, maps[0].numel())
         place = order[i].argsort().view_as(maps[i])

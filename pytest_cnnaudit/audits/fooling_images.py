@@ -188,8 +188,8 @@ class _Step:
         says = f"{self.model.class_name(batch.samples[i].label)} {found['confidence'][i]:.2f}"
         change = made[i] - batch.images[i]
         shown = (
-            Picture(pictures.image(batch.images[i]), said, f"{name}, the noise"),
-            Picture(pictures.image(made[i]), says, f"{name}, after the steps"),
+            Picture(pictures.image(batch.images[i]), said, f"{name}, the noise", "numbers"),
+            Picture(pictures.image(made[i]), says, f"{name}, after the steps", "numbers"),
             Picture(pictures.difference(change), "", f"{name}, difference"),
             Picture(pictures.difference(change, 10), "", f"{name}, difference ten times enlarged"),
         )
@@ -224,6 +224,7 @@ def _measurement(
         settings=limits,
         ids=pairs[found.positions].ids,
         per_sample=found.columns,
+        complete=not stopped,
         cost=cost,
         notes=notes,
         exhibits=(

@@ -140,6 +140,7 @@ def measure_masking(
         settings=settings,
         ids=chosen[found.positions].ids,
         per_sample=found.columns,
+        complete=True,
         cost=cost,
         notes=tuple(notes),
         exhibits=(_table(checks),),

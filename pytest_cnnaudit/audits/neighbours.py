@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from pytest_cnnaudit.audits.classify import fitting
+from pytest_cnnaudit.audits.every_sample import TILES, Told, are_shown, every_sample, with_tiles
 from pytest_cnnaudit.audits.neighbour_rows import Agreement, neighbour_exhibits, weakest_label
 from pytest_cnnaudit.audits.tapped import named_layers
 from pytest_cnnaudit.engine import Engine, Part
@@ -25,7 +26,7 @@ from pytest_cnnaudit.lenses.neighbours import (
 )
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
 from pytest_cnnaudit.model.layers import last_feature_layer
-from pytest_cnnaudit.results import Cost, Measurement, Metric, figure
+from pytest_cnnaudit.results import Cost, Exhibit, Measurement, Metric, figure
 from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.statistics import mean
 
@@ -88,7 +89,7 @@ def measure_neighbours(
         "pixel": _nearest_images(samples, k, engine),
     }
     agreement = Agreement.of(found["label"], nearest)
-    return _measurement(model, samples, agreement, features, described=step.described, cost=cost)
+    return _measurement(model, samples, engine, agreement, features, described=step.described, cost=cost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,14 @@ def _nearest_images(samples: Samples, k: int, engine: Engine) -> Nearest:
 
 
 def _measurement(
-    model: AuditModel, samples: Samples, found: Agreement, features: Points, *, described: str, cost: Cost
+    model: AuditModel,
+    samples: Samples,
+    engine: Engine,
+    found: Agreement,
+    features: Points,
+    *,
+    described: str,
+    cost: Cost,
 ) -> NeighbourMeasurement:
     n, k = found.nearest["feature"].positions.shape
     scored = found.scored
@@ -189,7 +197,7 @@ def _measurement(
         per_sample={**found.shares, "label": found.labels, "scored": scored},
         cost=cost,
         notes=notes,
-        exhibits=neighbour_exhibits(model, samples, found),
+        exhibits=(*neighbour_exhibits(model, samples, found), *_every_sample(model, samples, engine, found)),
         feature_agreement=agreement(
             "feature",
             "feature agreement",
@@ -218,6 +226,33 @@ def _measurement(
         best=best,
         nearest=found.nearest,
     )
+
+
+def _every_sample(model: AuditModel, samples: Samples, engine: Engine, found: Agreement) -> tuple[Exhibit, ...]:
+    """A tile for each sample, those that agree least with their neighbours first; their images are loaded again."""
+    nearest, shares = found.nearest["feature"], found.shares
+    k = nearest.positions.shape[1]
+    rank = np.where(found.scored, shares["feature"], np.inf)
+    worst = np.sort(np.argsort(rank, kind="stable")[:TILES])
+    if not found.scored.any() or not are_shown(len(worst)):
+        return ()
+
+    def step(batch: Batch) -> Part:
+        places = worst[batch.positions]
+
+        def tell(i: int) -> Told:
+            place = places[i]
+            figures = {"label": model.class_name(int(found.labels[place]))}
+            if not found.scored[place]:
+                return "", figures
+            figures |= {
+                f"{space}s agree": f"{round(shares[space][place] * k)} of {k}" for space in ("feature", "pixel")
+            }
+            return "hit" if found.labels[nearest.positions[place, 0]] == found.labels[place] else "miss", figures
+
+        return with_tiles(Part(batch.positions, {}), batch, rank[places], tell)
+
+    return every_sample(engine.measure(samples[worst], step, title="every sample"), len(samples))
 
 
 def _notes(found: Agreement, k: int, best: float, features: Points) -> tuple[str, ...]:

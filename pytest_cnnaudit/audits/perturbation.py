@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 
 from pytest_cnnaudit.attacks.cascade import AttackChoice, bind
 from pytest_cnnaudit.attacks.norms import Norm, check_norm
-from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS
+from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, told_figures
+from pytest_cnnaudit.audits.every_sample import Told, counted, every_sample, with_tiles
 from pytest_cnnaudit.audits.radii import radius
 from pytest_cnnaudit.audits.settings import described, run_settings
 from pytest_cnnaudit.audits.smallest import Smallest
 from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel
-from pytest_cnnaudit.results import Bars, Chart, Exhibit, Mark, Measurement, Metric
-from pytest_cnnaudit.samples import Samples
+from pytest_cnnaudit.results import Chart, Exhibit, Mark, Measurement, Metric
+from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.statistics import quantile, rank, share
 
 
@@ -76,7 +77,11 @@ def measure_min_perturbation(
     attacks = bind(attack, norm=norm, eps=None, options=options)
     n = len(samples)
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
-        step = Smallest(model, borrowed, attacks, norm, engine, engine.at_once(samples), eight_bit=eight_bit)
+        search = Smallest(model, borrowed, attacks, norm, engine, engine.at_once(samples), eight_bit=eight_bit)
+
+        def step(batch: Batch) -> Part:
+            return _with_tiles(search(batch), batch, model, norm, tuple(each.name for each in attacks))
+
         found = engine.measure(
             samples,
             step,
@@ -106,9 +111,14 @@ def measure_min_perturbation(
         },
         ids=samples[found.positions].ids,
         per_sample=found.columns,
+        complete=len(found) == n,
         cost=cost,
         notes=tuple(f"{line[0].upper()}{line[1:]}." for line in story[1:]),
-        exhibits=(_distribution(size, norm), *_exhibits(found)),
+        exhibits=(
+            _distribution(size, samples[found.positions].ids, norm),
+            *_exhibits(found),
+            *every_sample(found, n),
+        ),
         median=_quantile(size, 0.5, told),
         quantiles={q: _quantile(size, q, told) for q in sorted({0.05, 0.25, 0.75, 0.95, *thresholds} - {0.5})},
         clean_accuracy=share(
@@ -170,19 +180,31 @@ def _exhibits(found: Part) -> tuple[Exhibit, ...]:
     )
 
 
-def _distribution(size: NDArray[np.floating], norm: Norm) -> Chart:
+def _with_tiles(found: Part, batch: Batch, model: AuditModel, norm: Norm, names: Sequence[str]) -> Part:
+    """The same findings with a tile for each sample, the smallest perturbation first."""
+    size = found["perturbation"]
+
+    def tell(i: int) -> Told:
+        status = "misclassified" if not found["correct"][i] else "robust" if np.isinf(size[i]) else "fooled"
+        number = int(found["found_by"][i])
+        return status, told_figures(model, norm, found, names[number] if number >= 0 else "", i)
+
+    return with_tiles(found, batch, size, tell)
+
+
+def _distribution(size: NDArray[np.floating], ids: Sequence[str], norm: Norm) -> Chart:
     """How many samples fall by how much; the last bin is for those that nothing fooled."""
     scale, unit = (255, " (1/255)") if norm == "linf" else (1, "")
     finite = size[np.isfinite(size)] * scale
     top = float(finite.max()) if len(finite) and finite.max() > 0 else 1.0
-    counts, edges = np.histogram(finite, bins=min(24, max(int(top), 6)) if norm == "l0" else 24, range=(0, top))
-    never = int(np.isinf(size).sum())
-    bars = Bars("samples", [*edges, math.inf], [*counts, never]) if never else Bars("samples", edges, counts)
+    edges = np.linspace(0, top, 1 + (min(24, max(int(top), 6)) if norm == "l0" else 24))
+    bars = counted(size * scale, edges, ids, open_ended=bool(np.isinf(size).any()))
     median = float(np.quantile(size, 0.5, method="inverted_cdf")) * scale
     name = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "values changed"}[norm]
     return Chart(
         "Distribution of the smallest perturbations",
-        "How many samples it takes how much to fool; those at 0 are misclassified as they are.",
+        "How many samples it takes how much to fool; those at 0 are misclassified as they are."
+        + (" Select a bar to see its samples." if bars.samples else ""),
         f"{name}{unit}",
         "samples",
         (bars,),

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pytest_cnnaudit.results import Form
+
 Pixels = NDArray[np.uint8]
 
 # Anchors of matplotlib's "inferno" (public domain), interpolated linearly.
@@ -27,12 +29,19 @@ _INFERNO = np.array(
     dtype=np.float64,
 )
 _BOX = np.array([0, 255, 170], dtype=np.uint8)
+_ENLARGED = 128  # pixels of the longer side up to which the page shows a picture pixel by pixel
 
 
 def image(tensor: Tensor) -> Pixels:
-    """An image C×H×W in [0, 1]; the first channel, in grey, unless there are three."""
-    shown = tensor if len(tensor) == 3 else tensor[:1].expand(3, -1, -1)
-    return np.asarray((shown.detach().float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu())
+    """An image C×H×W in [0, 1], or N of them; the first channel, in grey, unless there are three."""
+    first = tensor.narrow(-3, 0, 1)
+    shown = tensor if tensor.shape[-3] == 3 else torch.cat([first, first, first], -3)
+    return np.asarray((shown.detach().float().clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu())
+
+
+def form(picture: Pixels) -> Form:
+    """How a picture that is for the eye is stored: one with few pixels is shown enlarged, and each of them is seen."""
+    return "photo" if max(picture.shape[:2]) > _ENLARGED else "lossless"
 
 
 def difference(change: Tensor, gain: float = 1.0) -> Pixels:

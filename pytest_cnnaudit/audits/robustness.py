@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pytest_cnnaudit.attacks.cascade import AttackChoice, Auto, bind
 from pytest_cnnaudit.attacks.norms import Norm
 from pytest_cnnaudit.audits.attacked import BATCHES, COLUMNS, Attacked
+from pytest_cnnaudit.audits.every_sample import every_sample
 from pytest_cnnaudit.audits.radii import checked_radius, radius
 from pytest_cnnaudit.audits.settings import check_auto, described, run_settings
 from pytest_cnnaudit.audits.verdicts import of_all, until_certain, until_confident
@@ -38,7 +39,6 @@ class AttackMeasurement(Measurement):
     attack_success_rate: Metric
     attacks: tuple[str, ...]
     per_class: Mapping[str, Metric]
-    complete: bool
 
 
 def measure_robustness(
@@ -80,7 +80,8 @@ def measure_robustness(
     check_auto(auto, attack)
     cascade = bind(attack, norm=norm, eps=eps, targeted=targeted, auto=auto, options=options)
     with model.borrow(engine.device, seed=engine.draw_seed()) as borrowed:
-        step = Attacked(model, borrowed, cascade, norm, eps, targeted, target, engine, engine.at_once(samples))
+        at_once, total = engine.at_once(samples), len(cascade)
+        step = Attacked(model, borrowed, cascade, norm, eps, targeted, target, engine, at_once, total=total)
         title = f"attack {norm} {radius(eps, norm)}"
         if at_least is None:
             verdict = of_all(engine.measure(samples, step, title=title, batches=BATCHES))
@@ -129,7 +130,7 @@ def measure_robustness(
         per_sample=found.columns,
         cost=cost,
         notes=tuple(notes),
-        exhibits=_exhibits(found, fooled_by),
+        exhibits=(*_exhibits(found, fooled_by), *every_sample(found, len(samples))),
         robust_accuracy=Metric(
             verdict.held / verdict.n,
             name="robust accuracy",
@@ -177,7 +178,7 @@ def _exhibits(found: Part, fooled_by: Sequence[tuple[str, int]]) -> tuple[Exhibi
         "robust": ("Held out", "Still classified correctly after every attack, the least certain first."),
     }
     rows = tuple(
-        Exhibit(*texts[name], rows=kept.shown, columns=COLUMNS) for name, kept in found.kept.items() if kept.rows
+        Exhibit(*texts[name], rows=found.kept[name].shown, columns=COLUMNS) for name in texts if found.kept[name].rows
     )
     if len(fooled_by) == 1:
         return rows

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_cnnaudit.audits.every_sample import are_shown, counted, every_sample
 from pytest_cnnaudit.audits.explainer import Method, Target, explainer
 from pytest_cnnaudit.audits.grids import confident_grids
 from pytest_cnnaudit.audits.saliency_scores import NAMES, SCORES, Baseline, Score, Scored
@@ -16,13 +17,14 @@ from pytest_cnnaudit.audits.saliency_step import SaliencyStep
 from pytest_cnnaudit.engine import Engine, Part
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import AuditModel
-from pytest_cnnaudit.results import Cost, Exhibit, Measurement, Metric
+from pytest_cnnaudit.results import Chart, Cost, Exhibit, Mark, Measurement, Metric, figure
 from pytest_cnnaudit.samples import Samples
 from pytest_cnnaudit.statistics import is_decided, mean
 
 __all__ = ["SCORES", "SaliencyMeasurement", "Score", "measure_saliency"]
 
 _COLUMNS = ("hit", "energy", "area", "centre", "scored", "correct")
+_BINS = 20
 _BOXED: tuple[Score, ...] = SCORES[:4]
 
 
@@ -145,7 +147,8 @@ def _of_boxes(samples: Samples, found: Part, described: Mapping[str, str], cost:
         per_sample={**_columns(found), "iou": iou},
         cost=cost,
         notes=(centred, *_notes(samples, found)),
-        exhibits=(scored.table(), *_exhibits(found)),
+        complete=len(found) == len(samples),
+        exhibits=(scored.table(), *_exhibits(found, samples, "box")),
         **metrics,
         grid_pointing_game=_missing("grid pointing game", "not measured: pass grid=2 to play the grid pointing game"),
         over_centre=scored.over_centre(story),
@@ -180,7 +183,8 @@ def _of_grids(
         per_sample=_columns(found),
         cost=cost,
         notes=(f"{played}.", *notes),
-        exhibits=_exhibits(found),
+        complete=len(found) == len(samples),
+        exhibits=_exhibits(found, samples, "cell"),
         **named,
         grid_pointing_game=mean(
             found["energy"],
@@ -223,7 +227,7 @@ def _missing(name: str, why: str) -> Metric:
     return Metric(np.nan, name=name, bounds=(0, 1), story=(why,))
 
 
-def _exhibits(found: Part) -> tuple[Exhibit, ...]:
+def _exhibits(found: Part, samples: Samples, where: str) -> tuple[Exhibit | Chart, ...]:
     texts = {
         "worst": (
             "Least on the object",
@@ -231,6 +235,23 @@ def _exhibits(found: Part) -> tuple[Exhibit, ...]:
         ),
         "best": ("Most on the object", "For comparison, the largest first."),
     }
-    return tuple(
-        Exhibit(*texts[name], rows=kept.shown, columns=("image", "map", "overlay")) for name, kept in found.kept.items()
+    rows = [Exhibit(*texts[name], rows=found.kept[name].shown, columns=("image", "map", "overlay")) for name in texts]
+    return (*rows, *_distribution(found, samples, where), *every_sample(found, len(samples)))
+
+
+def _distribution(found: Part, samples: Samples, where: str) -> tuple[Chart, ...]:
+    """How many samples have how much of their map where it should be."""
+    scored = found["scored"]
+    energy, places = found["energy"][scored], found.positions[scored]
+    if not are_shown(len(energy)):
+        return ()
+    middle = float(np.median(energy))
+    chart = Chart(
+        f"Distribution of the energy in the {where}",
+        f"How many samples have how much of their map inside the {where}. Select a bar to see its samples.",
+        f"energy in {where}",
+        "samples",
+        (counted(energy, np.linspace(0, 1, _BINS + 1), samples[places].ids),),
+        x_marks=(Mark(middle, f"median {figure(middle)}"),),
     )
+    return (chart,)

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from pytest_cnnaudit.audits import pictures
-from pytest_cnnaudit.audits.classify import classify
+from pytest_cnnaudit.audits.classify import Clean, classify
+from pytest_cnnaudit.audits.every_sample import Told, in_turn, with_tiles
 from pytest_cnnaudit.audits.explainer import Explainer, Target, explained
 from pytest_cnnaudit.draws import draw
 from pytest_cnnaudit.engine import Kept, Part
@@ -24,7 +25,7 @@ from pytest_cnnaudit.lenses.box_accuracy import (
 )
 from pytest_cnnaudit.lenses.localization import energy_in_region, pointing_game, widened
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
-from pytest_cnnaudit.results import Picture, Row, figure
+from pytest_cnnaudit.results import Form, Picture, Row, figure
 from pytest_cnnaudit.samples import Batch, Sample
 
 _SHOWN = 12
@@ -71,7 +72,29 @@ class SaliencyStep:
         found = Part(batch.positions, {name: values.cpu().numpy() for name, values in columns.items()})
         if not self.in_grid:
             found = self._beside_boxes(batch, found, maps, regions)
-        return Part(found.positions, found.columns, self._rows(batch, found, maps, regions, targets))
+        found = Part(found.positions, found.columns, self._rows(batch, found, maps, regions, targets))
+        return self._with_tiles(batch, found, regions, clean)
+
+    def _with_tiles(self, batch: Batch, found: Part, regions: Tensor, clean: Clean | None) -> Part:
+        """The same findings with a tile for each sample, the misses first; of a grid, what is in its cell."""
+        hit, energy, scored = found["hit"], found["energy"], found["scored"]
+        said = [] if clean is None else zip(clean.prediction.tolist(), clean.confidence.tolist(), strict=True)
+        predictions = [f"{self.model.class_name(prediction)} {confidence:.2f}" for prediction, confidence in said]
+
+        def tell(i: int) -> Told:
+            figures = {"label": self.model.class_name(batch.samples[i].label)}
+            if predictions:
+                figures["prediction"] = predictions[i]
+            if not scored[i]:
+                return "", figures
+            return "hit" if hit[i] else "miss", {**figures, self._energy: figure(energy[i])}
+
+        rank = in_turn((scored & ~hit, energy), (scored & hit, energy))
+        return with_tiles(found, batch, rank, tell, images=_cells(batch.images, regions) if self.in_grid else None)
+
+    @property
+    def _energy(self) -> str:
+        return f"energy in {'cell' if self.in_grid else 'box'}"
 
     def _beside_boxes(self, batch: Batch, found: Part, maps: Tensor, regions: Tensor) -> Part:
         """What boxes around the maps, around one of the centre and around random ones share with the object's."""
@@ -109,9 +132,16 @@ class SaliencyStep:
         shown = [pictures.outlined(each, regions[i]) for each in (picture, heated, pictures.overlay(picture, heated))]
         captions = (f"looking for {name}", "", "")
         alts = (f"{sample.id}", f"map of {name} in {sample.id}", f"map of {name} over {sample.id}")
-        figures = {f"energy in {'cell' if self.in_grid else 'box'}": figure(found["energy"][i])}
+        figures = {self._energy: figure(found["energy"][i])}
         status = "hit" if found["hit"][i] else "miss"
-        return Row(sample.id, tuple(map(Picture, shown, captions, alts)), status, figures)
+        forms: tuple[Form, ...] = ("numbers", pictures.form(heated), pictures.form(heated))
+        return Row(sample.id, tuple(map(Picture, shown, captions, alts, forms)), status, figures)
+
+
+def _cells(images: Tensor, regions: Tensor) -> Tensor:
+    """What lies in the regions H×W of images N×C×H×W, rectangles of one size: N×C×h×w."""
+    inside = [image[:, region] for image, region in zip(images, regions.to(images.device), strict=True)]
+    return torch.stack(inside).view(*images.shape[:2], -1, int(regions[0].any(0).sum()))
 
 
 def _region(sample: Sample) -> Tensor:

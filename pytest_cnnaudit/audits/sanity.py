@@ -228,10 +228,10 @@ class _Step:
         captions = ["trained", *("constant" if np.isnan(each) else figure(each) for each in correlations)]
         alts = ["the trained network", *(f"the network re-initialised down to {each}" for each in self.names)]
         shown = [
-            Picture(pictures.heat(each[i]), caption, f"map of {name} in {sample.id} by {alt}")
-            for each, caption, alt in zip(maps, captions, alts, strict=True)
+            Picture(heated, caption, f"map of {name} in {sample.id} by {alt}", pictures.form(heated))
+            for heated, caption, alt in zip((pictures.heat(each[i]) for each in maps), captions, alts, strict=True)
         ]
-        image = Picture(pictures.image(batch.images[i]), f"looking for {name}", sample.id)
+        image = Picture(pictures.image(batch.images[i]), f"looking for {name}", sample.id, "numbers")
         return Row(sample.id, (image, *shown), figures={"similarity": captions[-1]})
 
 

@@ -272,7 +272,8 @@ def _grid(model: AuditModel, targets: Sequence[Target], found: Part) -> Exhibit:
             seen = int(found["prediction"][place])
             status = "reached" if seen == target.channel else f"seen as {model.class_name(seen)}"
         pixels = pictures.image(torch.from_numpy(found["image"][place]))
-        return Row(target.name, (Picture(pixels, alt=f"image made for {target.name}"),), status, figures)
+        picture = Picture(pixels, alt=f"image made for {target.name}", form="numbers")
+        return Row(target.name, (picture,), status, figures)
 
     return Exhibit(
         title="What the model wants to see",

@@ -196,7 +196,8 @@ def test_what_nothing_fools_takes_an_infinite_perturbation(tiny_samples, norm):
     assert found.quantiles[0.05] == 0
     assert "nothing was found for 7 of 8 samples" in found.median.story
     assert "Nothing was found for 7 of 8 samples." in found.notes
-    (chart,) = found.exhibits  # there are no pictures of what was not found
+    chart, tiles = found.exhibits  # there are no pictures of what was not found
+    assert [row.status for row in tiles.rows] == ["misclassified"] + ["robust"] * 7
     (bars,) = chart.series
     assert (bars.edges[-1], bars.counts[-1], sum(bars.counts)) == (math.inf, 7, 8)
     assert chart.x_marks == ()
@@ -484,7 +485,7 @@ def test_unknown_names_and_options_are_named(tiny):
 
 
 def test_the_nearest_and_the_farthest_are_shown(tiny):
-    chart, near, far = tiny.min_perturbation("linf").exhibits
+    chart, near, far, _ = tiny.min_perturbation("linf").exhibits
     assert isinstance(near, Exhibit)
     assert (near.title, far.title) == ("Nearest to being fooled", "Farthest from being fooled")
     assert near.columns == far.columns == ("clean", "adversarial", "difference", "10× difference")

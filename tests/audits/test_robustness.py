@@ -252,7 +252,7 @@ def test_the_model_is_left_as_it_was(resnet20, cifar_samples, untouched, fails):
 
 
 def test_exhibits_show_four_pictures_a_sample_with_predictions_and_figures(tiny):
-    fooled, held = tiny.attack(**HALF).exhibits
+    fooled, held, _ = tiny.attack(**HALF).exhibits
     assert fooled.columns == ("clean", "adversarial", "difference", "10× difference")
     assert len(fooled.rows) == 4
     assert {row.status for row in fooled.rows} == {"fooled"}

@@ -228,7 +228,7 @@ def test_the_model_is_left_as_it_was(resnet20, resnet20_model, cifar_samples, un
 
 
 def test_exhibits_show_image_map_and_overlay_with_hit_or_miss(corner_audit):
-    _, worst, best = corner_audit([CORNER, OPPOSITE] * 3).saliency().exhibits
+    _, worst, best, _, _ = corner_audit([CORNER, OPPOSITE] * 3).saliency().exhibits
     assert worst.columns == ("image", "map", "overlay")
     assert [row.status for row in worst.rows] == ["miss"] * 3 + ["hit"] * 3
     assert best.rows[0].status == "hit"

@@ -185,7 +185,7 @@ def test_an_easy_pass_spares_the_others_the_expensive_attacks():
     assert found.per_sample["settled"].sum() == 10
     assert (found.robust_accuracy.count, found.robust_accuracy.n) == (10, 20)
     assert found.robust_accuracy.ci95[1] == 1  # the ten others may hold, too
-    rows = [row.cells for row in found.exhibits[-1].rows]
+    rows = [row.cells for row in found.exhibits[-2].rows]
     assert rows[-2:] == [("nothing", "10", "0.50"), ("nothing yet: spared, as the verdict was certain", "10", "0.50")]
     assert sum(int(count) for _, count, _ in rows) == 20
     assert (
