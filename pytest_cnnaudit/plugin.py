@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 import shlex
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_cnnaudit.audit import Audit
-    from pytest_cnnaudit.gallery import PictureFiles, Scribe
+    from pytest_cnnaudit.gallery import PictureFiles, Report, Scribe
     from pytest_cnnaudit.model import AuditModel
     from pytest_cnnaudit.samples import Samples
 
@@ -228,7 +231,12 @@ def pytest_runtest_makereport(
     report = yield
     report.__dict__["is_cnnaudit"] = True
     if report.when == "call" or report.outcome != "passed":
-        report.__dict__["cnnaudit"] = json.dumps(_record(item, call, report), allow_nan=False)
+        record = _record(item, call, report)
+        report.__dict__["cnnaudit"] = json.dumps(record, allow_nan=False)
+        if "measurements" in record:
+            from pytest_cnnaudit.alongside import with_properties
+
+            item.user_properties[:] = report.user_properties = with_properties(item.user_properties, record)
     if report.when == "teardown" and audit_key in item.stash:
         del item.stash[audit_key]  # its pictures are on disk; pytest keeps the item to the end of the session
     return report
@@ -256,6 +264,7 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
         "message": _message(call, report),
         "doc": " ".join(documented.split("\n\n")[0].split()),
         "duration": round(report.duration, 3),
+        "location": _location(report),
     }
     if report.when == "teardown":
         return record
@@ -271,6 +280,12 @@ def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestR
     from pytest_cnnaudit.gallery import with_pictures
 
     return with_pictures(record, files.pending())
+
+
+def _location(report: pytest.TestReport) -> dict[str, Any]:
+    """The file, relative to pytest's root folder, and the line counted from 1, where it is known."""
+    file, line, _ = report.location
+    return {"file": Path(file).as_posix(), "line": None if line is None else line + 1}
 
 
 def _picture_files(config: pytest.Config) -> PictureFiles:
@@ -330,6 +345,7 @@ class Gatherer:
         self.scribe: Scribe | None = None
         self._audits: set[str] = set()
         self._deselected = 0
+        self._troubles: list[str] = []
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._deselected += sum(map(_uses_audit, items))
@@ -351,16 +367,40 @@ class Gatherer:
             self._audits.add(report.nodeid)
         carried = getattr(report, "cnnaudit", None)
         if carried is not None:
-            self._add(json.loads(carried))
+            record, pictures = json.loads(carried), _picture_files(self.config).pending()
+            self._add(record, pictures)
+            self._show_in_pytest_html(report, record, pictures)
         elif self.scribe is not None and str(report.when) == "???":  # xdist's word for a worker that died
             self.scribe.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
             if report.nodeid in self._audits:
                 crashed = {"id": report.nodeid, "outcome": "crashed", "message": str(report.longrepr), "doc": ""}
-                self._add({**crashed, "duration": 0.0, "model": None, "samples": None, "measurements": []})
+                nothing: dict[str, Any] = {"duration": 0.0, "model": None, "samples": None, "measurements": []}
+                self._add({**crashed, **nothing, "location": _location(report)})
 
-    def _add(self, record: dict[str, Any]) -> None:
+    def _add(self, record: dict[str, Any], pictures: Callable[[], None] = lambda: None) -> None:
         if self.scribe is not None:
-            self.scribe.add(record, _picture_files(self.config).pending())
+            self.scribe.add(record, pictures)
+
+    def _show_in_pytest_html(
+        self, report: pytest.TestReport, record: dict[str, Any], pictures: Callable[[], None]
+    ) -> None:
+        option = self.config.pluginmanager.hasplugin("html") and self.config.getoption("htmlpath", None)
+        if not option or report.when == "teardown":
+            return
+        from pytest_cnnaudit.alongside import html_extras, html_page
+
+        if self_contained := bool(self.config.getoption("self_contained_html", default=False)):
+            with suppress(OSError):  # the record will say so
+                pictures()
+        page = html_page(option, self.config.invocation_params.dir)
+        extras = html_extras(record, self.config.stash[folder_key], page, self_contained=self_contained)
+        report.__dict__["extras"] = [*getattr(report, "extras", []), *extras]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[Any]) -> None:
+        """Pytest-html writes ids as they are, as if they were HTML; those of audits may hold the names of classes."""
+        if getattr(report, "is_cnnaudit", False):
+            cells[:] = [str(cell).replace(report.nodeid, escape(report.nodeid)) for cell in cells]
 
     def pytest_report_header(self) -> str:
         device, seed = _setting(self.config, "device"), _setting(self.config, "seed")
@@ -376,6 +416,21 @@ class Gatherer:
         elif session.shouldfail or session.shouldstop:
             self.scribe.note(f"The run was cut short: {session.shouldfail or session.shouldstop}.")
         self.scribe.finish("interrupted" if interrupted else "finished", int(exitstatus))
+        self._write_markdown(self.scribe.report)
+
+    def _write_markdown(self, report: Report) -> None:
+        from pytest_cnnaudit.gallery.github import append_step_summary
+        from pytest_cnnaudit.gallery.markdown import write_pull_request_report
+
+        try:
+            write_pull_request_report(report.folder, report.run, report.records, self._shown_path())
+        except OSError as error:
+            self._troubles.append(f"report.md could not be written: {error}")
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            try:
+                append_step_summary(Path(summary), report.run, report.records, self._shown_path())
+            except OSError as error:
+                self._troubles.append(f"the summary of the step could not be written: {error}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.scribe is None:
@@ -391,9 +446,16 @@ class Gatherer:
         skipped = sum(record["outcome"] == "skipped" for record in self.scribe.report.records)
         if skipped:
             terminalreporter.write_line(f"{skipped} skipped, with their reasons in the report")
-        if self.scribe.trouble:
-            terminalreporter.write_line(self.scribe.trouble, red=True)
+        for trouble in filter(None, [self.scribe.trouble, *self._troubles]):
+            terminalreporter.write_line(trouble, red=True)
         terminalreporter.write_line(f"report: {self._shown_path()}")
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            from pytest_cnnaudit.gallery.github import failure_annotations
+
+            root = self.config.rootpath
+            workspace = Path(os.environ.get("GITHUB_WORKSPACE") or root)
+            for line in failure_annotations(self.scribe.report.records, root, workspace):
+                terminalreporter.write_line(line)
 
     def _shown_path(self) -> str:
         return _link(self.config, "").removesuffix("#")

@@ -235,8 +235,8 @@ class Picture:
         pixels: the picture.
         caption: what it says under the picture.
         alt: what it says in place of the picture.
-        form: ``"lossless"``; ``"numbers"`` for what a model sees: lossless, too, and the gallery shows the numbers under
-            the pointer; ``"photo"`` for the eye: a large one may lose what the eye does not miss.
+        form: ``"lossless"``; ``"numbers"`` for what a model sees: lossless, too, and the gallery shows the numbers
+            under the pointer; ``"photo"`` for the eye: a large one may lose what the eye does not miss.
     """
 
     pixels: NDArray[np.uint8]

@@ -583,7 +583,7 @@ def test_the_schema_of_the_report(run, reported, pytester):
         "location",
     }  # fmt: skip
     assert test["doc"] == "What it is about."
-    assert re.fullmatch(r"All \d thresholds hold; the closest: .* asked.*\.", test["story"])
+    assert re.fullmatch(r"All \d thresholds hold; the closest: .* (required|allowed).*\.", test["story"])
     digests = [test[each].pop("digest") for each in ("model", "samples")]
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in digests)
     assert test["model"] == {"name": "tiny", "module": "TinyNet"}
@@ -680,6 +680,7 @@ def test_hostile_names_are_text_and_never_paths(run, reported, pytester):
     assert {path.name for path in folder.iterdir()} == {
         "index.html",
         "report.json",
+        "report.md",
         "records.jsonl",
         "images",
         "assets",

@@ -196,7 +196,7 @@ def _chart(
     return Chart(
         "Robustness curve",
         "The share still classified correctly after the attack, with its 95% interval; at 0 without an attack."
-        + (" Select a point to see the samples that fall there, and not before." if line.samples else ""),
+        + (" A point counts the samples that fall there, and not before." if line.samples else ""),
         f"eps, {norm}{unit}",
         "robust accuracy",
         (line,),

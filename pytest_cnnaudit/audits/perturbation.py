@@ -203,8 +203,7 @@ def _distribution(size: NDArray[np.floating], ids: Sequence[str], norm: Norm) ->
     name = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "values changed"}[norm]
     return Chart(
         "Distribution of the smallest perturbations",
-        "How many samples it takes how much to fool; those at 0 are misclassified as they are."
-        + (" Select a bar to see its samples." if bars.samples else ""),
+        "How many samples it takes how much to fool; those at 0 are misclassified as they are.",
         f"{name}{unit}",
         "samples",
         (bars,),

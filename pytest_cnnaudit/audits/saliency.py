@@ -248,7 +248,7 @@ def _distribution(found: Part, samples: Samples, where: str) -> tuple[Chart, ...
     middle = float(np.median(energy))
     chart = Chart(
         f"Distribution of the energy in the {where}",
-        f"How many samples have how much of their map inside the {where}. Select a bar to see its samples.",
+        f"How many samples have how much of their map inside the {where}.",
         f"energy in {where}",
         "samples",
         (counted(energy, np.linspace(0, 1, _BINS + 1), samples[places].ids),),

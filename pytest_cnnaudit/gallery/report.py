@@ -14,7 +14,7 @@ from pytest_cnnaudit.gallery.story import story
 
 SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
-_OURS = ("index.html", "report.json", "records.jsonl", "images", "assets", "data")
+_OURS = ("index.html", "report.json", "report.md", "records.jsonl", "images", "assets", "data")
 _PICTURED = ("rows", "grid", "samples")
 _WITHOUT_APPEAL = ("failed", "error", "crashed")
 _WRITING = 0.05  # the share of the run's time that rewriting the report may take,

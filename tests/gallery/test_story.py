@@ -31,9 +31,8 @@ def told(outcome, *metrics, message=""):
         ),
         (
             "failed",
-            [metric(0.31, (">=", 0.35, False, ""), ci95=[0.27, 0.36])],
-            "Robust accuracy is 0.31, 0.04 below the required 0.35; "
-            "its 95% interval holds the threshold: a close call.",
+            [metric(0.31, (">=", 0.35, False, ""), ci95=[0.27, 0.36], name="accuracy")],
+            "Accuracy is 0.31, 0.04 below the required 0.35; its 95% interval holds the threshold: a close call.",
         ),
         (
             "failed",
