@@ -7,19 +7,20 @@ import json
 import os
 import sys
 import textwrap
-import unicodedata
 import webbrowser
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from pytest_cnnaudit.gallery import ReportFolderError
-from pytest_cnnaudit.gallery.compare import Comparison, MetricChange, TestChange, read_both, write_comparison
-from pytest_cnnaudit.gallery.markdown import _code, _text, verdict
+from pytest_cnnaudit import terminal
+from pytest_cnnaudit.gallery import ReportFolderError, plain
+from pytest_cnnaudit.gallery.beside import write_comparison
+from pytest_cnnaudit.gallery.compare import Comparison, MetricChange, TestChange, read_both
+from pytest_cnnaudit.gallery.judged import rounded
+from pytest_cnnaudit.gallery.markdown import verdict
 from pytest_cnnaudit.gallery.merge import merge
 from pytest_cnnaudit.gallery.read import StoredReport, read_report
-from pytest_cnnaudit.gallery.story import _rounded
 from pytest_cnnaudit.records import headline
 
 _WIDTH = 100
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ReportFolderError, OSError) as error:
-        sys.stderr.write(f"cnnaudit {given.command}: {_line(str(error))}\n")
+        sys.stderr.write(f"cnnaudit {given.command}: {terminal.line(str(error))}\n")
         return 2
     return 0
 
@@ -61,7 +62,7 @@ def _merge_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _merge(given: argparse.Namespace) -> None:
     merge(given.reports, given.out, mixed=given.mixed)
-    _write(_shown(read_report(given.out), tests=False, colour=_in_colour(sys.stdout)))
+    terminal.write(_shown(read_report(given.out), tests=False, colour=terminal.in_colour(sys.stdout)))
 
 
 # compare ----------------------------------------------------------------------------------------------------------
@@ -85,56 +86,60 @@ def _compare(given: argparse.Namespace) -> None:
     if given.format == "json":
         sys.stdout.write(json.dumps(_as_json(comparison), indent=2) + "\n")
         return
-    _write(_as_markdown(comparison) if given.format == "markdown" else _as_text(comparison, _in_colour(sys.stdout)))
+    terminal.write(
+        _as_markdown(comparison) if given.format == "markdown" else _as_text(comparison, terminal.in_colour(sys.stdout))
+    )
 
 
 def _as_text(comparison: Comparison, colour: bool) -> Iterator[str]:
     for name, report in (("OLD", comparison.old), ("NEW", comparison.new)):
-        yield _fit(f"{name}  {report.folder}, {_facts(report.run)}", _WIDTH)
+        yield terminal.fit(f"{name}  {report.folder}, {_facts(report.run)}", _WIDTH)
     told = [test for test in comparison.tests if test.metrics or test.old != test.new]
     cells = {id(change): _cells(change) for test in told for change in test.metrics}
-    widths = [max((_columns(row[at]) for row in cells.values()), default=0) for at in range(5)]
+    widths = [max((terminal.columns(row[at]) for row in cells.values()), default=0) for at in range(5)]
     widths[0] = min(widths[0], _WIDTH - 2 - sum(widths[1:]) - 2 * 4)
     for test in told:
         outcome = f"  {_word(test.old)} → {_word(test.new)}" if test.old != test.new else ""
-        painted = _paint(outcome, _COLOURS.get(test.new, "1"), colour)
+        painted = terminal.paint(outcome, _COLOURS.get(test.new, "1"), colour)
         yield ""
-        yield _paint(_fit(test.id, _WIDTH - len(outcome)), "1", colour) + painted
+        yield terminal.paint(terminal.fit(test.id, _WIDTH - len(outcome)), "1", colour) + painted
         for change in test.metrics:
             name, *figures, word = cells[id(change)]
-            numbers = (_pad(text, width, left=True) for text, width in zip(figures, widths[1:4], strict=True))
-            line = "  ".join([_pad(name, widths[0]), *numbers])
-            yield f"  {line}  {_paint(word, _COLOURS.get(word, ''), colour)}"
+            numbers = (terminal.pad(text, width, left=True) for text, width in zip(figures, widths[1:4], strict=True))
+            line = "  ".join([terminal.pad(name, widths[0]), *numbers])
+            yield f"  {line}  {terminal.paint(word, _COLOURS.get(word, ''), colour)}"
         for reasons in dict.fromkeys(change.reasons for change in test.metrics if change.reasons):
-            yield from textwrap.wrap(_line("; ".join(reasons)), _WIDTH, initial_indent="    ", subsequent_indent="    ")
+            yield from textwrap.wrap(
+                terminal.line("; ".join(reasons)), _WIDTH, initial_indent="    ", subsequent_indent="    "
+            )
     for word, ids in (("OLD", comparison.only_old), ("NEW", comparison.only_new)):
         if ids:
             yield f"\nOnly in {word}:"
-            yield from (f"  {_fit(each, _WIDTH - 2)}" for each in ids)
+            yield from (f"  {terminal.fit(each, _WIDTH - 2)}" for each in ids)
     yield f"\n{comparison.summary}"
 
 
 def _cells(change: MetricChange) -> tuple[str, str, str, str, str]:
-    old, new = ("–" if each is None else _fit(each["display"], 14) for each in (change.old, change.new))
-    return _line(change.name), old, new, _fit(_step(change), 14), change.verdict
+    old, new = ("–" if each is None else terminal.fit(each["display"], 14) for each in (change.old, change.new))
+    return terminal.line(change.name), old, new, terminal.fit(_step(change), 14), change.verdict
 
 
 def _step(change: MetricChange) -> str:
     step, of = change.change, change.new
     if step is None or of is None:
         return ""
-    return f"{'+' if step > 0 else '−' if step < 0 else ''}{_rounded(abs(step), of['unit'])}"
+    return f"{'+' if step > 0 else '−' if step < 0 else ''}{rounded(abs(step), of['unit'])}"
 
 
 def _as_markdown(comparison: Comparison) -> Iterator[str]:
-    yield f"**{_text(comparison.summary)}**"
+    yield f"**{plain.text(comparison.summary)}**"
     rows = [(test, change) for test in comparison.tests for change in test.metrics]
     notable = [row for row in rows if row[1].verdict not in ("same", "within the interval")]
     outcomes = [test for test in comparison.tests if test.old != test.new]
     if outcomes:
         yield ""
     for test in outcomes:
-        yield f"- {_code(test.id)}: {_word(test.old)} → **{_word(test.new)}**"
+        yield f"- {plain.code(test.id)}: {_word(test.old)} → **{_word(test.new)}**"
     if notable:
         yield from ("", *_markdown_table(notable))
     if rest := [row for row in rows if row not in notable]:
@@ -142,14 +147,14 @@ def _as_markdown(comparison: Comparison) -> Iterator[str]:
         yield from (*_markdown_table(rest), "", "</details>")
     for word, ids in (("OLD", comparison.only_old), ("NEW", comparison.only_new)):
         if ids:
-            yield from ("", f"Only in {word}: {', '.join(map(_code, ids))}")
+            yield from ("", f"Only in {word}: {', '.join(map(plain.code, ids))}")
 
 
 def _markdown_table(rows: Iterable[tuple[TestChange, MetricChange]]) -> Iterator[str]:
     yield from ("| Test | Metric | Old | New | Change | |", "|---|---|--:|--:|--:|---|")
     for test, change in rows:
         name, old, new, step, word = _cells(change)
-        cells = [_code(test.id), *map(_text, (name, old, new, step, "; ".join((word, *change.reasons))))]
+        cells = [plain.code(test.id), *map(plain.text, (name, old, new, step, "; ".join((word, *change.reasons))))]
         yield f"| {' | '.join(cells)} |"
 
 
@@ -194,26 +199,26 @@ def _show_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _show(given: argparse.Namespace) -> None:
     report = read_report(given.report)
-    _write(_shown(report, failed=given.failed, colour=_in_colour(sys.stdout)))
+    terminal.write(_shown(report, failed=given.failed, colour=terminal.in_colour(sys.stdout)))
     if given.open:
         webbrowser.open(_page(report).absolute().as_uri())
 
 
 def _shown(report: StoredReport, *, tests: bool = True, failed: bool = False, colour: bool) -> Iterator[str]:
-    yield _paint(verdict(report.run, report.tests)[1], "1", colour)
-    yield _line(_facts(report.run))
+    yield terminal.paint(verdict(report.run, report.tests)[1], "1", colour)
+    yield terminal.line(_facts(report.run))
     for test in report.tests if tests else ():
         outcome = test["outcome"]
         if not failed or outcome == "failed" or outcome in _NO_VERDICT:
             told = headline(test) or test["message"].strip().partition("\n")[0]
             yield (
-                _paint(f"{_line(outcome).upper():8}", _COLOURS.get(outcome, "33"), colour)
-                + _line(f"{test['id']}  {told}").rstrip()
+                terminal.paint(f"{terminal.line(outcome).upper():8}", _COLOURS.get(outcome, "33"), colour)
+                + terminal.line(f"{test['id']}  {told}").rstrip()
             )
     if report.run["status"] == "running":
         yield "! The run had not finished when this was written."
     for note in report.run["notes"]:
-        yield f"! {_line(note)}"
+        yield f"! {terminal.line(note)}"
     yield str(_page(report))
 
 
@@ -227,49 +232,8 @@ def _facts(run: dict[str, Any]) -> str:
     return f"{run['started']}, {run['duration']:.1f} s, device {run['device'] or 'not known'}, seed {seed}{end}"
 
 
-# Text on a terminal -----------------------------------------------------------------------------------------------
-
-
-def _in_colour(stream: TextIO) -> bool:
-    return stream.isatty() and not os.environ.get("NO_COLOR")
-
-
-def _paint(text: str, colour: str, in_colour: bool) -> str:
-    return f"\x1b[{colour}m{text}\x1b[0m" if in_colour and colour and text else text
-
-
-def _write(lines: Iterable[str]) -> None:
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-
-
-def _line(text: str) -> str:
-    """On one line, and with nothing that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
 def _word(outcome: str) -> str:
-    return _WORDS.get(outcome, _line(outcome))
-
-
-def _columns(text: str) -> int:
-    return sum((unicodedata.east_asian_width(each) in "WF") + (not unicodedata.combining(each)) for each in text)
-
-
-def _pad(text: str, width: int, *, left: bool = False) -> str:
-    text = _fit(text, width)
-    space = " " * (width - _columns(text))
-    return space + text if left else text + space
-
-
-def _fit(text: str, width: int) -> str:
-    """Shortened in the middle: names differ at their ends."""
-    text = _line(text)
-    if _columns(text) <= width:
-        return text
-    head, tail = "", ""
-    while _columns(head) + _columns(tail) < width - 2:
-        head, tail = (head + text[len(head)], tail) if len(head) <= len(tail) else (head, text[-len(tail) - 1] + tail)
-    return f"{head}…{tail}"
+    return _WORDS.get(outcome, terminal.line(outcome))
 
 
 # The commands -----------------------------------------------------------------------------------------------------

@@ -1,16 +1,15 @@
-"""What changed from one run to another: metric by metric, and in a report that shows both runs' pictures."""
+"""What changed from one run to another, metric by metric."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_cnnaudit.gallery.read import StoredReport, check_out, read_report, short_names
-from pytest_cnnaudit.gallery.report import write_report
+from pytest_cnnaudit.gallery.read import StoredReport, read_report
 
 Item = TypeVar("Item")
 Record = dict[str, Any]
@@ -111,6 +110,15 @@ def compare(old: StoredReport, new: StoredReport) -> Comparison:
     )
 
 
+def read_both(old: Path, new: Path) -> Comparison:
+    """Read two reports and compare them.
+
+    Raises:
+        ReportFolderError: one of them cannot be read.
+    """
+    return compare(read_report(old), read_report(new))
+
+
 def _urgency(test: TestChange) -> tuple[int, int, float]:
     step = _GRAVITY.get(test.new, 3) - _GRAVITY.get(test.old, 3)
     changed = -1 - step if step > 0 else -1 if test.old != test.new else 0
@@ -125,7 +133,7 @@ def _rank(change: MetricChange) -> tuple[int, float]:
 
 
 def _test_change(old: Record, new: Record) -> TestChange:
-    befores, afters = (_by_measurement(test) for test in (old, new))
+    befores, afters = (by_measurement(test) for test in (old, new))
     changes = [
         change
         for key in {**befores, **afters}
@@ -143,17 +151,17 @@ def _label(key: tuple[str, int], keys: Mapping[tuple[str, int], object]) -> str:
 def _metric_changes(
     old_test: Record, new_test: Record, old: Record | None, new: Record | None, label: str
 ) -> Iterator[MetricChange]:
-    befores, afters = ({} if each is None else _keyed(each["metrics"], _name) for each in (old, new))
-    reasons = () if old is None or new is None else tuple(_differences(old_test, new_test, old, new))
+    befores, afters = ({} if each is None else keyed(each["metrics"], name_of) for each in (old, new))
+    reasons = () if old is None or new is None else tuple(differences(old_test, new_test, old, new))
     for key in {**befores, **afters}:
         before, after = befores.get(key), afters.get(key)
         if before is None or after is None:
             yield MetricChange(label + key[0], before, after, ONLY_OLD if after is None else ONLY_NEW)
         else:
-            yield _judged(label + key[0], before, after, reasons)
+            yield judged(label + key[0], before, after, reasons)
 
 
-def _differences(old_test: Record, new_test: Record, old: Record, new: Record) -> Iterator[str]:
+def differences(old_test: Record, new_test: Record, old: Record, new: Record) -> Iterator[str]:
     before, after = old["settings"], new["settings"]
     for name in {**before, **after}:
         if before.get(name) != after.get(name):
@@ -168,7 +176,7 @@ def _differences(old_test: Record, new_test: Record, old: Record, new: Record) -
             yield f"an early verdict left bounds in {name}"
 
 
-def _judged(name: str, old: Record, new: Record, reasons: tuple[str, ...]) -> MetricChange:
+def judged(name: str, old: Record, new: Record, reasons: tuple[str, ...]) -> MetricChange:
     before, after = old["value"], new["value"]
     if before is None or after is None:
         where = " and ".join(which for which, value in (("OLD", before), ("NEW", after)) if value is None)
@@ -197,118 +205,10 @@ def _holds(interval: tuple[float, float], value: float) -> bool:
     return interval[0] <= value <= interval[1]
 
 
-# A report of both -------------------------------------------------------------------------------------------------
-
-
-def write_comparison(comparison: Comparison, out: Path) -> None:
-    """Write the new run's report with the old one's figures as baselines, and the same samples' pictures of both.
-
-    Raises:
-        ReportFolderError: `out` would overwrite something.
-    """
-    old, new = comparison.old, comparison.new
-    check_out(out, [old, new])
-    name, own_name = short_names([old.folder, new.folder])
-    before = {test["id"]: test for test in old.tests}
-    tests = [_beside(before[test["id"]], test, name) if test["id"] in before else test for test in new.tests]
-    compared = comparison.summary.replace("OLD", name).replace("NEW", own_name)
-    notes = [f"{own_name} compared with {name}. {compared}"]
-    notes += [
-        f"Only in {where}: {_listed(ids)}."
-        for where, ids in ((name, comparison.only_old), (own_name, comparison.only_new))
-        if ids
-    ]
-    run = {**new.run, "notes": [*notes, *new.run["notes"]]}
-    write_report(out, run, tests, [new.folder, old.folder])
-
-
-def read_both(old: Path, new: Path) -> Comparison:
-    """Read two reports and compare them.
-
-    Raises:
-        ReportFolderError: one of them cannot be read.
-    """
-    return compare(read_report(old), read_report(new))
-
-
-def _beside(old: Record, new: Record, name: str) -> Record:
-    befores = _by_measurement(old)
-    measurements = [
-        _measurement_beside(old, new, befores[key], measurement, name) if key in befores else measurement
-        for key, measurement in _by_measurement(new).items()
-    ]
-    return {**new, "measurements": measurements}
-
-
-def _measurement_beside(old_test: Record, new_test: Record, old: Record, new: Record, name: str) -> Record:
-    befores = _keyed(old["metrics"], _name)
-    reasons = tuple(_differences(old_test, new_test, old, new))
-    metrics = []
-    for key, metric in _keyed(new["metrics"], _name).items():
-        before = befores.get(key)
-        if before is not None and _judged("", before, metric, reasons).verdict != INCOMPARABLE:
-            baseline = {"value": before["value"], "display": before["display"], "ci95": before["ci95"], "of": name}
-            metric = {**metric, "baseline": baseline}  # noqa: PLW2901 - the same metric, one fact richer
-        metrics.append(metric)
-    notes = [*new["notes"], *([f"Measured otherwise in {name}: {'; '.join(reasons)}."] if reasons else [])]
-    exhibits = list(_exhibits_beside(old["exhibits"], new["exhibits"]))
-    return {**new, "metrics": metrics, "notes": notes, "exhibits": exhibits}
-
-
-def _exhibits_beside(old: Iterable[Record], new: Iterable[Record]) -> Iterator[Record]:
-    befores = _keyed((each for each in old if each["kind"] == "rows"), _title)
-    afters = _keyed((each for each in new if each["kind"] == "rows"), _title)
-    twins = {id(exhibit): befores[key] for key, exhibit in afters.items() if key in befores}
-    for exhibit in new:
-        twin = twins.get(id(exhibit))
-        yield from (exhibit,) if twin is None else _rows_beside(twin, exhibit)
-
-
-def _rows_beside(old: Record, new: Record) -> Iterator[Record]:
-    """The rows that are in both; after them, as exhibits of their own, those in one, whose columns are other ones."""
-    befores, afters = _keyed(old["rows"], _title), _keyed(new["rows"], _title)
-    both = [key for key in afters if key in befores and _is_even(old, befores[key]) and _is_even(new, afters[key])]
-    pairs = [(befores[key], afters[key]) for key in both]
-    if pairs:
-        once = all(before["pictures"][0]["src"] == after["pictures"][0]["src"] for before, after in pairs)
-        yield {
-            **new,
-            "columns": _columns_beside(old, new, pairs, once=once),
-            "rows": [_row_beside(before, after, once=once) for before, after in pairs],
-        }
-    for exhibit, rows, word in ((new, afters, "only in the new run"), (old, befores, "only in the old run")):
-        others = [row for key, row in rows.items() if key not in both]
-        if others:
-            yield {**exhibit, "title": f"{exhibit['title']}, {word}", "rows": others}
-
-
-def _is_even(exhibit: Record, row: Record) -> bool:
-    """Pictures are under the columns they belong to only where none is lacking."""
-    return len(row["pictures"]) == (len(exhibit["columns"]) or len(exhibit["rows"][0]["pictures"])) > 0
-
-
-def _columns_beside(old: Record, new: Record, pairs: Sequence[tuple[Record, Record]], *, once: bool) -> list[str]:
-    before = [f"{name} (old)" for name in old["columns"]] or ["old"] * len(pairs[0][0]["pictures"])
-    after = list(new["columns"]) or ["new"] * len(pairs[0][1]["pictures"])
-    return [after[0] if new["columns"] else "both", *before[1:], *after[1:]] if once else [*before, *after]
-
-
-def _row_beside(old: Record, new: Record, *, once: bool) -> Record:
-    pictures = [*new["pictures"][:1], *old["pictures"][1:], *new["pictures"][1:]] if once else None
-    figures: dict[str, str] = {}
-    for name in {**new["figures"], **old["figures"]}:
-        before, after = old["figures"].get(name), new["figures"].get(name)
-        figures |= {} if after is None else {name: after}
-        figures |= {} if before in (None, after) else {f"{name} before": before}
-    if old["status"] != new["status"]:
-        figures["before"] = old["status"] or "no status"
-    return {**new, "figures": figures, "pictures": pictures or [*old["pictures"], *new["pictures"]]}
-
-
 # Small things -----------------------------------------------------------------------------------------------------
 
 
-def _keyed(items: Iterable[Item], name: Callable[[Item], str]) -> dict[tuple[str, int], Item]:
+def keyed(items: Iterable[Item], name: Callable[[Item], str]) -> dict[tuple[str, int], Item]:
     """By name and by how many of that name came before."""
     seen: Counter[str] = Counter()
     found = {}
@@ -319,21 +219,13 @@ def _keyed(items: Iterable[Item], name: Callable[[Item], str]) -> dict[tuple[str
     return found
 
 
-def _by_measurement(test: Record) -> dict[tuple[str, int], Record]:
-    return _keyed(test["measurements"], _name)
+def by_measurement(test: Record) -> dict[tuple[str, int], Record]:
+    return keyed(test["measurements"], name_of)
 
 
-def _name(record: Record) -> str:
+def name_of(record: Record) -> str:
     return str(record["name"])
-
-
-def _title(record: Record) -> str:
-    return str(record["title"])
 
 
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _listed(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:10]) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")

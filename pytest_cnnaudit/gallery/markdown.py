@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pytest_cnnaudit.gallery import plain
 from pytest_cnnaudit.gallery.images import write_atomically
-from pytest_cnnaudit.gallery.story import _distance, _held, _is_close, _rounded, story
+from pytest_cnnaudit.gallery.judged import distance, held, is_close, rounded
+from pytest_cnnaudit.gallery.story import story
 
 MARKER = "<!-- pytest-cnnaudit -->"
 """The first line of a pull-request report: whoever posts it finds the last one by it, to update it."""
@@ -28,15 +29,8 @@ _MARKS = {  # worst first
     "skipped": "⏭ skipped",
 }
 _SIGNS = {">=": "≥", "<=": "≤"}
-_TEXT = 200  # characters of an id, a name or a reason
-_MESSAGE = 4000  # characters of a failure's message
 _METRICS = 8  # of one audit
 _LINES = 10  # of notes, of reasons and of models
-_ZERO_WIDTH = "\u200b"
-# GitHub makes links of mentions, issues and addresses in text that is already parsed, where escaping is forgotten.
-_LINKING = re.compile(r"(?<=[@#])|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
-# An underscore between two letters is none; escaped, it would make a test's id hard to read.
-_MARKUP = re.compile(r"""[\\`*~\[\]<>&|!$#@"']|(?<![^\W_])_|_(?![^\W_])""")
 
 
 def summary_table(
@@ -105,7 +99,7 @@ def worst_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     def severity(record: dict[str, Any]) -> tuple[int, float]:
         judged = [(metric, limit) for metric in _judged(record) for limit in metric["thresholds"]]
         passed = record["outcome"] == "passed"  # then a miss was wanted, as one under pytest.raises
-        distances = [(_distance(each), each[1]["holds"] or passed) for each in judged if each[0]["value"] is not None]
+        distances = [(distance(each), each[1]["holds"] or passed) for each in judged if each[0]["value"] is not None]
         outcome = record["outcome"] if record["outcome"] in order else "error"
         return order.index(outcome), min((far if held else -far for far, held in distances), default=math.inf)
 
@@ -117,7 +111,7 @@ def worst_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _head(run: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     mark, words = verdict(run, records)
-    notes = [_text(note) for note in run.get("notes", ())[:_LINES]]
+    notes = [plain.text(note) for note in run.get("notes", ())[:_LINES]]
     clean = not any(record["outcome"] in ("failed", "error", "crashed") for record in records)
     if clean and run["status"] == "finished" and run.get("exit_status"):
         notes.append(
@@ -137,26 +131,26 @@ def _row(record: dict[str, Any], link: str) -> str:
     metrics = sorted(metrics, key=lambda metric: all(limit["holds"] for limit in metric["thresholds"]))  # missed first
     lines = [_metric(metric) for metric in metrics[:_METRICS]]
     lines += [f"and {len(metrics) - _METRICS} more"] * (len(metrics) > _METRICS)
-    model = _code(record["model"]["name"]) if record.get("model") else ""
-    measured = "<br>".join(lines) or _text(story(record))
+    model = plain.code(record["model"]["name"]) if record.get("model") else ""
+    measured = "<br>".join(lines) or plain.text(story(record))
     return f"| {_mark(record)} | {_named(record, link)} | {measured} | {model} |\n"
 
 
 def _metric(metric: Mapping[str, Any]) -> str:
     ends = _interval(metric)
-    interval = f" ({_rounded(ends[0], '')}–{_rounded(ends[1], '')})" if ends else ""
+    interval = f" ({rounded(ends[0], '')}–{rounded(ends[1], '')})" if ends else ""
     limits = "; ".join(_threshold(metric, limit) for limit in metric["thresholds"])
-    return f"{_text(metric['name'])} <b>{_text(metric['display'])}</b>{interval} {limits}".rstrip()
+    return f"{plain.text(metric['name'])} <b>{plain.text(metric['display'])}</b>{interval} {limits}".rstrip()
 
 
 def _threshold(metric: Any, limit: Any) -> str:
-    asked = f"{_text(limit['on'])} {_text(_SIGNS.get(limit['op'], limit['op']))} {limit['value']:.4g}".strip()
+    asked = f"{plain.text(limit['on'])} {plain.text(_SIGNS.get(limit['op'], limit['op']))} {limit['value']:.4g}".strip()
     if limit["holds"]:
         return asked
     if metric["value"] is None:
         return f"{asked}, <b>missed</b>"
-    gap = _rounded(abs(_held(metric, limit) - limit["value"]), metric["unit"])
-    return f"{asked}, <b>missed by {_text(gap)}</b>{', a close call' * _is_close(metric, limit)}"
+    gap = rounded(abs(held(metric, limit) - limit["value"]), metric["unit"])
+    return f"{asked}, <b>missed by {plain.text(gap)}</b>{', a close call' * is_close(metric, limit)}"
 
 
 def _skipped(records: Iterable[dict[str, Any]]) -> str:
@@ -165,7 +159,9 @@ def _skipped(records: Iterable[dict[str, Any]]) -> str:
     )
     if not reasons:
         return ""
-    lines = [f"- {count} × {_code(reason or 'no reason given')}\n" for reason, count in reasons.most_common(_LINES)]
+    lines = [
+        f"- {count} × {plain.code(reason or 'no reason given')}\n" for reason, count in reasons.most_common(_LINES)
+    ]
     lines += [f"- and {len(reasons) - _LINES} more reasons\n"] * (len(reasons) > _LINES)
     return f"⏭ {reasons.total()} skipped:\n\n{''.join(lines)}\n"
 
@@ -194,9 +190,9 @@ def _change(record: dict[str, Any], metric: dict[str, Any], link: str) -> str:
     word = "" if metric["higher_is_better"] is None else " better" if gain > 0 else " worse"
     interval = _interval(metric)
     chance = ", within the interval" if interval and interval[0] <= before["value"] <= interval[1] else ""
-    change = f"{'+' if step > 0 else '−'}{_text(_rounded(abs(step), metric['unit']))}{word}{chance}"
-    of = f" ({_text(before['of'])})" if before.get("of") else ""
-    shown = f"{_text(metric['name'])} | {_text(before['display'])}{of} | {_text(metric['display'])}"
+    change = f"{'+' if step > 0 else '−'}{plain.text(rounded(abs(step), metric['unit']))}{word}{chance}"
+    of = f" ({plain.text(before['of'])})" if before.get("of") else ""
+    shown = f"{plain.text(metric['name'])} | {plain.text(before['display'])}{of} | {plain.text(metric['display'])}"
     return f"| {_named(record, link)} | {shown} | {change} |\n"
 
 
@@ -215,22 +211,24 @@ def _failures(records: Iterable[dict[str, Any]], room: int) -> str:
 
 
 def _failure(record: dict[str, Any]) -> str:
-    title = f"{_mark(record)}: {_code(record['id'])}"
-    message = _fenced(record["message"]) if record.get("message") else ""
-    return f"<details><summary>{title}</summary>\n\n{_text(story(record))}\n\n{message}</details>\n\n"
+    title = f"{_mark(record)}: {plain.code(record['id'])}"
+    message = plain.fenced(record["message"]) if record.get("message") else ""
+    return f"<details><summary>{title}</summary>\n\n{plain.text(story(record))}\n\n{message}</details>\n\n"
 
 
 def _facts(run: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     models = sorted({_model(record["model"]) for record in records if record.get("model")})
     facts = {
         "Models": ", ".join(models[:_LINES]) + f" and {len(models) - _LINES} more" * (len(models) > _LINES),
-        "Device": _code(run["device"]) if run.get("device") else "",
-        "Seed": _text(run.get("seed", "")),
-        "Started": _text(run.get("started", "")),
+        "Device": plain.code(run["device"]) if run.get("device") else "",
+        "Seed": plain.text(run.get("seed", "")),
+        "Started": plain.text(run.get("started", "")),
         "Duration": f"{run['duration']:.0f} s" if run.get("duration") is not None else "",
         "Passes": f"{_passes(records, 'forward'):,} forward, {_passes(records, 'backward'):,} backward",
-        "Versions": ", ".join(f"{_text(name)} {_text(number)}" for name, number in run.get("versions", {}).items()),
-        "Command": _code(run["command"]) if run.get("command") else "",
+        "Versions": ", ".join(
+            f"{plain.text(name)} {plain.text(number)}" for name, number in run.get("versions", {}).items()
+        ),
+        "Command": plain.code(run["command"]) if run.get("command") else "",
     }
     lines = "".join(f"- {name}: {text}\n" for name, text in facts.items() if text)
     return f"<details><summary>How it was run</summary>\n\n{lines}\n</details>\n\n"
@@ -242,14 +240,14 @@ def _passes(records: Iterable[Mapping[str, Any]], way: str) -> int:
 
 
 def _model(model: Mapping[str, Any]) -> str:
-    digest = f" {_code(model['digest'][:12])}" if model.get("digest") else ""
-    return f"{_code(model['name'])}{digest}"
+    digest = f" {plain.code(model['digest'][:12])}" if model.get("digest") else ""
+    return f"{plain.code(model['name'])}{digest}"
 
 
 def _pointer(link: str) -> str:
     if not link:
         return ""
-    where = f"[the gallery]({_address(link)})" if _is_web(link) else _code(link)
+    where = f"[the gallery]({plain.address(link)})" if plain.is_web(link) else plain.code(link)
     return f"The pictures are in {where}.\n"
 
 
@@ -278,42 +276,12 @@ def _mark(record: Mapping[str, Any]) -> str:
 
 
 def _named(record: Mapping[str, Any], link: str) -> str:
-    name = _code(record["id"])
-    return f"[{name}]({_address(link)}#{quote(record['id'], safe='/:', errors='replace')})" if _is_web(link) else name
-
-
-# Text of others, so that it does nothing --------------------------------------------------------------------------
-
-
-def _text(value: object) -> str:
-    """In one line, with no markup, HTML, mention or link."""
-    flat = " ".join(_printable(str(value)).split())
-    cut = flat if len(flat) <= _TEXT else f"{flat[: _TEXT - 1]}…"
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", _LINKING.sub(_ZERO_WIDTH, cut))
-
-
-def _code(value: object) -> str:
-    return f"<code>{_text(value)}</code>"  # not in backticks: a table cannot hold "\|" between them
-
-
-def _fenced(message: str) -> str:
-    """As it is, between fences longer than any in it."""
-    text = "\n".join(_printable(line.rstrip()) for line in message.splitlines()).strip("\n")
-    text = text if len(text) <= _MESSAGE else f"{text[: _MESSAGE - 1]}…"
-    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
-    return f"{fence}text\n{text}\n{fence}\n\n"
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() or each.isspace() else "�" for each in text)
-
-
-def _is_web(link: str) -> bool:
-    return link.startswith(("https://", "http://"))
-
-
-def _address(link: str) -> str:
-    return quote(link, safe="/:?&=%~+,;@", errors="replace")
+    name = plain.code(record["id"])
+    return (
+        f"[{name}]({plain.address(link)}#{quote(record['id'], safe='/:', errors='replace')})"
+        if plain.is_web(link)
+        else name
+    )
 
 
 # Limits -----------------------------------------------------------------------------------------------------------

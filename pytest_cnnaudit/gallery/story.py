@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pytest_cnnaudit.gallery.judged import distance, held, is_close, rounded
+
 _SIDES = {
     ">=": ("below", "required"),
     ">": ("below", "required"),
@@ -41,49 +43,25 @@ def _figures(record: dict[str, Any]) -> str:
     missed = [each for each in judged if not each[1]["holds"]]
     if record["outcome"] in ("failed", "xfailed"):
         others = f"; {len(missed) - 1} more fell short" if len(missed) > 1 else ""
-        return _told(*max(missed, key=_distance)) + others if missed else _first_line(record.get("message", ""))
+        return _told(*max(missed, key=distance)) + others if missed else _first_line(record.get("message", ""))
     if judged:
         all_hold = f"all {len(judged)} thresholds hold; the closest: " if len(judged) > 1 and not missed else ""
-        return all_hold + _told(*min(judged, key=_distance))
+        return all_hold + _told(*min(judged, key=distance))
     return f"{metrics[0]['name']} is {metrics[0]['display']}; nothing was asked of it" if metrics else ""
 
 
 def _told(metric: dict[str, Any], limit: dict[str, Any]) -> str:
     side, wanted = _SIDES.get(limit["op"], ("from", limit["op"]))
-    gap = _rounded(abs(_held(metric, limit) - limit["value"]), metric["unit"])
+    gap = rounded(abs(held(metric, limit) - limit["value"]), metric["unit"])
     if limit["holds"]:
         side = {"below": "above", "above": "below"}.get(side, side)
     name = f"the {limit['on']} of the interval of {metric['name']}" if limit["on"] else metric["name"]
-    shown = _rounded(_held(metric, limit), metric["unit"]) if limit["on"] else metric["display"]
-    asked = f"the {wanted} {_rounded(limit['value'], metric['unit'])}"
+    shown = rounded(held(metric, limit), metric["unit"]) if limit["on"] else metric["display"]
+    asked = f"the {wanted} {rounded(limit['value'], metric['unit'])}"
     told = (
         f"{name} is {shown}, {gap} {side} {asked}" if float(gap.split()[0]) else f"{name} is {shown}, exactly {asked}"
     )
-    return f"{told}; its 95% interval holds the threshold: a close call" if _is_close(metric, limit) else told
-
-
-def _held(metric: dict[str, Any], limit: dict[str, Any]) -> float:
-    """The number that was compared: the value, or an end of its interval."""
-    ends = metric["ci95"] or [None, None]
-    end = {"lower end": ends[0], "upper end": ends[1]}.get(limit["on"])
-    return float(metric["value"] if end is None else end)
-
-
-def _is_close(metric: dict[str, Any], limit: dict[str, Any]) -> bool:
-    low, high = metric["ci95"] or [None, None]
-    return not limit["on"] and low is not None and high is not None and low <= limit["value"] <= high
-
-
-def _distance(judged: tuple[dict[str, Any], dict[str, Any]]) -> float:
-    """How far from the threshold, in widths of the interval where there is one, else as a share of the threshold."""
-    metric, limit = judged
-    low, high = metric["ci95"] or [None, None]
-    width = high - low if None not in (low, high) else 0
-    return abs(_held(metric, limit) - float(limit["value"])) / float(width or abs(limit["value"]) or 1)
-
-
-def _rounded(number: float, unit: str) -> str:
-    return f"{float(f'{number:.2g}' if abs(number) < 1 else f'{number:.4g}'):g}{f' {unit}' if unit else ''}"
+    return f"{told}; its 95% interval holds the threshold: a close call" if is_close(metric, limit) else told
 
 
 def _first_line(message: str) -> str:

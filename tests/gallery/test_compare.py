@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from pytest_cnnaudit.gallery import ReportFolderError
-from pytest_cnnaudit.gallery.compare import compare, read_both, write_comparison
+from pytest_cnnaudit.gallery.beside import write_comparison
+from pytest_cnnaudit.gallery.compare import compare, read_both
 from pytest_cnnaudit.gallery.read import StoredReport, read_report
 
 BROKEN_IMAGES = """async () => {

@@ -15,36 +15,46 @@ function readReport(data) {
 
 // ---- views ----
 
-// An id typed verbatim may hold what looks like an escape ("%2e"); it is then known by
-// what the browser makes of it.
-function currentTest() {
-  const hash = decodedHash();
-  return report.tests.find((test) => test.id === hash)
-    || report.tests.find((test) => new URL(`#${test.id}`, location.href).hash === location.hash);
-}
-
 function show() {
   closeOpenDialogs();
   hideTooltip();
-  const test = currentTest();
+  const { test, sample, exhibit, index } = addressed();
   const { text } = verdict(report.run, report.tests);
-  main.replaceChildren(test ? testView(test, report.tests) : overviewView(report, unknownAddressNote()));
+  const missing = sample !== undefined && !exhibit && alertBanner(`This test shows no sample “${sample}”.`);
+  main.replaceChildren(...[
+    missing,
+    test ? testView(test, report.tests) : overviewView(report, unknownAddressNote()),
+  ].filter(Boolean));
   document.title = test ? `${nameParts(test.id).name} · cnnaudit` : `${text} · cnnaudit`;
   window.scrollTo(0, test ? 0 : overviewState.scroll);
+  if (exhibit) openLightbox(exhibit, index, (shown) => openerOnPage(test, exhibit, shown));
 }
 
 function unknownAddressNote() {
-  const hash = decodedHash();
-  return hash ? `This report has no test “${hash}”. Here is everything it has.` : null;
+  const name = decoded(location.hash.slice(1));
+  return name ? `This report has no test “${name}”. Here is everything it has.` : null;
+}
+
+function alertBanner(text) {
+  return element('p', { class: 'banner', role: 'alert' }, text);
+}
+
+// Where a row stands on the page; rows that are not drawn yet are stood for by the last that is.
+function openerOnPage(test, exhibit, index) {
+  const { number } = pictureExhibits(test).find((each) => each.exhibit === exhibit);
+  const section = main.querySelectorAll('.measurement > .exhibit')[number - 1];
+  const openers = section ? [...section.querySelectorAll('.exhibit-list .opener')] : [];
+  return openers[Math.min(index, openers.length - 1)] || main.querySelector('h1');
 }
 
 // A new view starts at its heading, for screen readers and for Tab alike; on the way
 // back, at the test that was open.
 function showAfterNavigation(event) {
-  const left = new URL(event.oldURL).hash;
+  const left = addressed(new URL(event.oldURL).hash).test;
   if (main.querySelector('.overview')) overviewState.scroll = window.scrollY;
   show();
-  const origin = currentTest() ? null : visibleTestLinks().find((link) => link.hash === left);
+  const hash = left && new URL(testAddress(left), location.href).hash;
+  const origin = currentTest() ? null : visibleTestLinks().find((link) => link.hash === hash);
   (origin || main.querySelector('h1')).focus({ preventScroll: true });
 }
 
@@ -120,5 +130,5 @@ document.querySelector('.skip-link').addEventListener('click', (event) => {
 });
 
 if (report) start();
-else main.replaceChildren(element('p', { class: 'banner', role: 'alert' },
+else main.replaceChildren(alertBanner(
   'The data of this report, data/report.js, is missing: keep the folder together when you move it.'));

@@ -13,9 +13,9 @@ function binsOf({ edges, counts }, isLog) {
   return counts.map((count, index) => {
     const [before, from, to] = [edges[index - 1] ?? null, edges[index], edges[index + 1]];
     const isOpen = to === null && from !== null && index === counts.length - 1;
-    if (!isOpen) return { from, to, count, isOpen, start: from, end: to };
+    if (!isOpen) return { index, from, to, count, isOpen, start: from, end: to };
     const beyond = (widths) => (isLog ? from * ((from / (before ?? from / 2)) ** widths) : from + (from - (before ?? from - 1)) * widths);
-    return { from, to, count, isOpen, start: beyond(0.5), end: beyond(1.5) };
+    return { index, from, to, count, isOpen, start: beyond(0.5), end: beyond(1.5) };
   });
 }
 
@@ -25,6 +25,7 @@ function hasPlace(chart, x) {
 
 function pointsOf(chart, series) {
   return series.x.map((x, index) => ({
+    index,
     x,
     y: series.y[index],
     band: series.low && [series.low[index], series.high[index]].every(Number.isFinite)

@@ -29,7 +29,7 @@ function showDatum(canvas, datum) {
   leaveChart(canvas);
   datum.node.classList.add('is-active');
   const [title, ...lines] = datum.lines;
-  showTooltip(datum.anchor, { title }, ...lines);
+  showTooltip(datum.anchor, { title }, ...lines, ...(datum.hint ? [datum.hint] : []));
 }
 
 function leaveChart(canvas) {
@@ -37,18 +37,23 @@ function leaveChart(canvas) {
   hideTooltip();
 }
 
-// A bar is meant anywhere in its column; a point, from near it.
 function pointAt(canvas, event) {
+  const datum = datumAt(canvas, event);
+  if (datum) showDatum(canvas, datum);
+  else leaveChart(canvas);
+}
+
+// A bar is meant anywhere in its column; a point, from near it.
+function datumAt(canvas, event) {
   const svg = canvas.querySelector('svg');
-  if (!svg) return;
+  if (!svg) return null;
   const frame = svg.getBoundingClientRect();
   const scale = svg.viewBox.baseVal.width / frame.width;
   const [x, y] = [(event.clientX - frame.left) * scale, (event.clientY - frame.top) * scale];
   const distance = (datum) => (datum.isBar && datum.left <= x && x <= datum.right
     ? Math.max(0, datum.y - y) / 10 : Math.hypot(datum.x - x, datum.y - y));
   const nearest = canvas.chartData.reduce((best, datum) => (!best || distance(datum) < distance(best) ? datum : best), null);
-  if (nearest && distance(nearest) < REACH) showDatum(canvas, nearest);
-  else leaveChart(canvas);
+  return nearest && distance(nearest) < REACH ? nearest : null;
 }
 
 function focusDatum(canvas, target) {

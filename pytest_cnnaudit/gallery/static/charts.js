@@ -11,14 +11,15 @@ const POINT_SHAPES = [
   (x, y) => `M${x} ${y - 5.2}l5.2 5.2l-5.2 5.2l-5.2 -5.2Z`,
 ];
 
-function chartSection(chart) {
+function chartSection(chart, siblings) {
   return element('section', { class: 'exhibit exhibit-chart' },
     element('h3', {}, chart.title),
     chart.text && element('p', { class: 'how-to-read' }, chart.text),
-    chartFigure(chart));
+    namesSamples(chart) ? chartWithSamples(chart, siblings) : chartFigure(chart));
 }
 
-function chartFigure(chart) {
+// `onDrawn` is told of the canvas whenever it has been drawn anew.
+function chartFigure(chart, onDrawn = () => {}) {
   const canvas = element('div', { class: 'chart-canvas' });
   const draw = (width) => {
     const focused = [...canvas.querySelectorAll('.chart-point')].indexOf(document.activeElement);
@@ -26,6 +27,7 @@ function chartFigure(chart) {
     canvas.replaceChildren(svg);
     canvas.chartData = data;
     if (data[0]) data[0].node.setAttribute('tabindex', '0');
+    onDrawn(canvas);
     if (focused >= 0) data[focused].node.focus();
   };
   draw(640);
@@ -140,14 +142,14 @@ function binText({ from, to, isOpen }) {
   return isOpen ? `${numberText(from, 6)} and more` : `${numberText(from, 6)} to ${numberText(to, 6)}`;
 }
 
-// What the keyboard and the pointer find: a node with its place and its words.
-function datum(chart, series, index, lines, children) {
+// What the keyboard and the pointer find: a node with its place, its words, and the ids of the samples it counts.
+function datum(chart, series, index, place, lines, children) {
   const said = chart.series.length > 1 ? [seriesName(chart, series), ...lines] : lines;
   const node = svgElement('g', {
     class: `chart-point series-${index % SERIES_COLOURS}`, tabindex: '-1', role: 'img',
     'aria-label': said.join(' · '),
   }, children);
-  return { node, lines: said, series: index };
+  return { node, lines: said, series: index, place, samples: (series.samples && series.samples[place]) || [] };
 }
 
 function pointData(chart, { x, y }, series, index) {
@@ -158,7 +160,7 @@ function pointData(chart, { x, y }, series, index) {
     const shape = pointShape(index, left, top);
     shape.classList.toggle('is-dense', points.length > DENSE);
     const ring = svgElement('circle', { class: 'chart-ring', cx: left, cy: top, r: 9 });
-    return { ...datum(chart, series, index, lines, [ring, shape]), x: left, y: top, anchor: ring };
+    return { ...datum(chart, series, index, point.index, lines, [ring, shape]), x: left, y: top, anchor: ring };
   });
 }
 
@@ -171,7 +173,7 @@ function barData(chart, { x, y, top, bottom }, series, index) {
     const box = { x: left, width: Math.max(right - left, 0.5) };
     const bar = svgElement('rect', { class: `chart-bar ${bin.isOpen ? 'is-open' : ''}`, ...box, y: high, height: low - high });
     const column = svgElement('rect', { class: 'chart-column', ...box, y: top, height: bottom - top });
-    return { ...datum(chart, series, index, lines, [column, bar]), x: (left + right) / 2, y: high, left, right, isBar: true, anchor: bar };
+    return { ...datum(chart, series, index, bin.index, lines, [column, bar]), x: (left + right) / 2, y: high, left, right, isBar: true, anchor: bar };
   });
 }
 

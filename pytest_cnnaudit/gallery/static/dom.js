@@ -30,10 +30,10 @@ function definitionList(className, pairs) {
   return element('dl', { class: className }, entries);
 }
 
-// A picture as the report describes it; its size is known before it loads, so nothing jumps.
-function pictureImage(picture) {
+// A picture as the report describes it, for a list or in full; its size is known before it loads, so nothing jumps.
+function pictureImage(picture, { full = false } = {}) {
   return element('img', {
-    src: picture.src,
+    src: (!full && picture.thumb) || picture.src,
     alt: picture.alt || picture.caption || '',
     width: picture.width,
     height: picture.height,

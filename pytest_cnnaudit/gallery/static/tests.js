@@ -1,5 +1,5 @@
 'use strict';
-// Reads the report's tests: their order, names, addresses, and the verdict over all of them.
+// Reads the report's tests: their order, names, and the verdict over all of them.
 
 const OUTCOMES = {
   failed: { label: 'fell short', tone: 'bad' },
@@ -41,20 +41,6 @@ function nameParts(id) {
   return bracket < 0
     ? { path, name, parameters: '' }
     : { path, name: name.slice(0, bracket), parameters: name.slice(bracket) };
-}
-
-// Only "%" must be escaped for the id to survive the way through the address bar.
-function testAddress(test) {
-  return `#${test.id.replaceAll('%', '%25')}`;
-}
-
-function decodedHash() {
-  const raw = location.hash.slice(1);
-  try {
-    return decodeURIComponent(raw);
-  } catch {
-    return raw; // a typed address may hold a lone "%"
-  }
 }
 
 function testFacts(test) {
