@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cnnaudit.gallery.images import write_atomically
+from pytest_cnnaudit.gallery.markdown import write_pull_request_report
 from pytest_cnnaudit.gallery.story import story
 
 SCHEMA = 1
@@ -106,7 +107,7 @@ def take_in(records: dict[str, dict[str, Any]], record: dict[str, Any]) -> None:
 def write_report(
     folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str, Any]], sources: Sequence[Path]
 ) -> None:
-    """Write a report of what other reports hold.
+    """Write a report of what other reports hold, `report.md` included.
 
     Args:
         folder: as of `Report`.
@@ -125,6 +126,7 @@ def write_report(
         run = {**run, "notes": [*run["notes"], f"{missing} of {len(names)} picture files were missing."]}
     (folder / "records.jsonl").write_text("".join(f"{_json(test)}\n" for test in tests), encoding="utf-8")
     _write_data(folder, run, tests)
+    write_pull_request_report(folder, run, tests)
 
 
 def _files_of(test: dict[str, Any]) -> Iterator[str]:

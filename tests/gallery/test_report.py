@@ -11,6 +11,7 @@ import pytest
 from pytest_cnnaudit.gallery import PictureFiles, Report, ReportFolderError
 from pytest_cnnaudit.gallery import report as report_module
 from pytest_cnnaudit.gallery.images import write_atomically
+from pytest_cnnaudit.gallery.report import write_report
 from pytest_cnnaudit.results import Picture
 
 MEASUREMENT = {"metrics": []}
@@ -191,3 +192,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_report_of_reports_has_its_markdown(folder):
+    run = {"status": "finished", "notes": [], "exit_status": 0}
+    write_report(folder, run, [record("test_one", measurements=[])], [])
+    assert "test_one" in (folder / "report.md").read_text()

@@ -3,7 +3,7 @@
 // the address of the page is that of the row.
 
 const STATUS_TONES = {
-  fooled: 'bad', miss: 'bad', robust: 'good', hit: 'good', passed: 'good', failed: 'bad', note: 'warn',
+  fooled: 'bad', misclassified: 'bad', miss: 'bad', robust: 'good', hit: 'good', passed: 'good', failed: 'bad', note: 'warn',
 };
 const ADDRESS_DELAY = 250; // milliseconds: browsers refuse an address that changes with every repeat of a key
 const SWIPE = 60; // pixels

@@ -1,0 +1,176 @@
+"""The plugin's other half, where the report is written: it gathers the records and tells what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from html import escape
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_cnnaudit.plugin import folder_key, link, location, picture_files, setting, uses_audit
+
+if TYPE_CHECKING:
+    from pytest_cnnaudit.gallery import Report, Scribe
+
+
+class Gatherer:
+    """Registered where the report is written: in the one process of a serial run, or in xdist's controller."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.scribe: Scribe | None = None
+        self._audits: set[str] = set()
+        self._deselected = 0
+        self._troubles: list[str] = []
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self._deselected += sum(map(uses_audit, items))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Tests are about to run: only now does a new report take the place of the last one."""
+        if not (self.config.getoption("collectonly", False) or self.config.getoption("setupplan", False)):
+            from pytest_cnnaudit.gallery import Report, Scribe
+
+            self.scribe = Scribe(Report(self.config.stash[folder_key], _run_facts(self.config)))
+            if narrowed := _narrowed_by(self.config, self._deselected):
+                self.scribe.note(f"Only a part of the suite was selected ({narrowed}).")
+        return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if getattr(report, "is_cnnaudit", False):
+            self._audits.add(report.nodeid)
+        carried = getattr(report, "cnnaudit", None)
+        if carried is not None:
+            record, pictures = json.loads(carried), picture_files(self.config).pending()
+            self._add(record, pictures)
+            self._show_in_pytest_html(report, record, pictures)
+        elif self.scribe is not None and str(report.when) == "???":  # xdist's word for a worker that died
+            self.scribe.note(f"A worker crashed while running {report.nodeid}; nothing is known of this test.")
+            if report.nodeid in self._audits:
+                crashed = {"id": report.nodeid, "outcome": "crashed", "message": str(report.longrepr), "doc": ""}
+                nothing: dict[str, Any] = {"duration": 0.0, "model": None, "samples": None, "measurements": []}
+                self._add({**crashed, **nothing, "location": location(report)})
+
+    def _add(self, record: dict[str, Any], pictures: Callable[[], None] = lambda: None) -> None:
+        if self.scribe is not None:
+            self.scribe.add(record, pictures)
+
+    def _show_in_pytest_html(
+        self, report: pytest.TestReport, record: dict[str, Any], pictures: Callable[[], None]
+    ) -> None:
+        option = self.config.pluginmanager.hasplugin("html") and self.config.getoption("htmlpath", None)
+        if not option or report.when == "teardown":
+            return
+        from pytest_cnnaudit.alongside import html_extras, html_page
+
+        if self_contained := bool(self.config.getoption("self_contained_html", default=False)):
+            with suppress(OSError):  # the record will say so
+                pictures()
+        page = html_page(option, self.config.invocation_params.dir)
+        extras = html_extras(record, self.config.stash[folder_key], page, self_contained=self_contained)
+        report.__dict__["extras"] = [*getattr(report, "extras", []), *extras]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: pytest.TestReport, cells: list[Any]) -> None:
+        """Pytest-html writes ids as they are, as if they were HTML; those of audits may hold the names of classes."""
+        if getattr(report, "is_cnnaudit", False):
+            cells[:] = [str(cell).replace(report.nodeid, escape(report.nodeid)) for cell in cells]
+
+    def pytest_report_header(self) -> str:
+        device, seed = setting(self.config, "device"), setting(self.config, "seed")
+        return f"cnnaudit: device {device}, seed {seed}, report {self._shown_path()}"
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.scribe is None:
+            return
+        interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        if interrupted:
+            self.scribe.note("The run was interrupted: tests that had not finished are missing.")
+        elif session.shouldfail or session.shouldstop:
+            self.scribe.note(f"The run was cut short: {session.shouldfail or session.shouldstop}.")
+        self.scribe.finish("interrupted" if interrupted else "finished", int(exitstatus))
+        self._write_markdown(self.scribe.report)
+
+    def _write_markdown(self, report: Report) -> None:
+        from pytest_cnnaudit.gallery.github import append_step_summary
+        from pytest_cnnaudit.gallery.markdown import write_pull_request_report
+
+        try:
+            write_pull_request_report(report.folder, report.run, report.records, self._shown_path())
+        except OSError as error:
+            self._troubles.append(f"report.md could not be written: {error}")
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            try:
+                append_step_summary(Path(summary), report.run, report.records, self._shown_path())
+            except OSError as error:
+                self._troubles.append(f"the summary of the step could not be written: {error}")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.scribe is None:
+            return
+        from pytest_cnnaudit.records import headline
+
+        terminalreporter.section("cnnaudit")
+        for record in self.scribe.report.records:
+            if record["outcome"] != "skipped":
+                style = {"passed": "green", "xfailed": "yellow"}.get(record["outcome"], "red")
+                terminalreporter.write(f"{record['outcome'].upper():8}", **{style: True})
+                terminalreporter.write(f"{record['id']}  {headline(record)}\n")
+        skipped = sum(record["outcome"] == "skipped" for record in self.scribe.report.records)
+        if skipped:
+            terminalreporter.write_line(f"{skipped} skipped, with their reasons in the report")
+        for trouble in filter(None, [self.scribe.trouble, *self._troubles]):
+            terminalreporter.write_line(trouble, red=True)
+        terminalreporter.write_line(f"report: {self._shown_path()}")
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            from pytest_cnnaudit.gallery.github import failure_annotations
+
+            root = self.config.rootpath
+            workspace = Path(os.environ.get("GITHUB_WORKSPACE") or root)
+            for line in failure_annotations(self.scribe.report.records, root, workspace):
+                terminalreporter.write_line(line)
+
+    def _shown_path(self) -> str:
+        return link(self.config, "").removesuffix("#")
+
+
+def _narrowed_by(config: pytest.Config, deselected: int) -> str:
+    """The options and arguments that left out tests, and how many audits were deselected; empty where nothing did."""
+    given = {"-k": "keyword", "-m": "markexpr", "--lf": "lf", "--stepwise": "stepwise"}
+    given |= {f"--{name.replace('_', '-')}": name for name in ("deselect", "ignore", "ignore_glob")}
+    chosen = [(flag, config.getoption(name, None)) for flag, name in given.items()]
+    words = [flag if value is True else f"{flag} {value}" for flag, value in chosen if value]
+    words += [arg for arg in config.args if "::" in arg]
+    return ", ".join([*words, *([f"{deselected} audits deselected"] if deselected else [])])
+
+
+def _run_facts(config: pytest.Config) -> dict[str, Any]:
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": int(setting(config, "seed")),
+        "device": setting(config, "device"),
+        "command": shlex.join(["pytest", *map(str, config.invocation_params.args)]),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("pytest-cnnaudit", "pytest", "torch", "torchvision"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
