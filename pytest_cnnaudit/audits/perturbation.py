@@ -185,7 +185,7 @@ def _with_tiles(found: Part, batch: Batch, model: AuditModel, norm: Norm, names:
     size = found["perturbation"]
 
     def tell(i: int) -> Told:
-        status = "misclassified" if not found["correct"][i] else "robust" if np.isinf(size[i]) else "fooled"
+        status = "misclassified" if not found["correct"][i] else "robust" if np.isinf(size[i]) else ""  # as most are
         number = int(found["found_by"][i])
         return status, told_figures(model, norm, found, names[number] if number >= 0 else "", i)
 

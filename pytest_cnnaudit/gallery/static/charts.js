@@ -139,7 +139,7 @@ function bandPath(chart, { x, y }, series, index) {
 }
 
 function binText({ from, to, isOpen }) {
-  return isOpen ? `${numberText(from, 6)} and more` : `${numberText(from, 6)} to ${numberText(to, 6)}`;
+  return isOpen ? `${numberText(from, 4)} and more` : `${numberText(from, 4)} to ${numberText(to, 4)}`;
 }
 
 // What the keyboard and the pointer find: a node with its place, its words, and the ids of the samples it counts.

@@ -67,10 +67,6 @@ function tile(exhibit, row) {
     figures && element('span', { class: 'visually-hidden' }, figures)));
 }
 
-function statusTone(status) {
-  return Object.hasOwn(STATUS_TONES, status) ? STATUS_TONES[status] : 'idle';
-}
-
 function figuresText(row) {
   const figures = Object.entries(row.figures).map(([name, value]) => `${name} ${value}`);
   return [row.status, ...figures].filter(Boolean).join(' · ');
