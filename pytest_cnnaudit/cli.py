@@ -16,7 +16,7 @@ from typing import Any
 from pytest_cnnaudit import terminal
 from pytest_cnnaudit.gallery import ReportFolderError, plain
 from pytest_cnnaudit.gallery.beside import write_comparison
-from pytest_cnnaudit.gallery.compare import Comparison, MetricChange, TestChange, read_both
+from pytest_cnnaudit.gallery.compare import SAME, Comparison, MetricChange, TestChange, read_both
 from pytest_cnnaudit.gallery.judged import rounded
 from pytest_cnnaudit.gallery.markdown import verdict
 from pytest_cnnaudit.gallery.merge import merge
@@ -31,7 +31,7 @@ _WORDS = {
     "xfailed": "fell short as expected",
     "xpassed": "passed unexpectedly",
 }
-_COLOURS = {"better": "32", "worse": "31", "same": "2", "passed": "32", "failed": "31", "error": "31", "crashed": "31"}
+_COLOURS = {"better": "32", "worse": "31", "passed": "32", "failed": "31", "error": "31", "crashed": "31"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,8 +94,8 @@ def _compare(given: argparse.Namespace) -> None:
 def _as_text(comparison: Comparison, colour: bool) -> Iterator[str]:
     for name, report in (("OLD", comparison.old), ("NEW", comparison.new)):
         yield terminal.fit(f"{name}  {report.folder}, {_facts(report.run)}", _WIDTH)
-    told = [test for test in comparison.tests if test.metrics or test.old != test.new]
-    cells = {id(change): _cells(change) for test in told for change in test.metrics}
+    told = [test for test in comparison.tests if test.old != test.new or any(map(_is_news, test.metrics))]
+    cells = {id(change): _cells(change) for test in told for change in test.metrics if _is_news(change)}
     widths = [max((terminal.columns(row[at]) for row in cells.values()), default=0) for at in range(5)]
     widths[0] = min(widths[0], _WIDTH - 2 - sum(widths[1:]) - 2 * 4)
     for test in told:
@@ -103,20 +103,27 @@ def _as_text(comparison: Comparison, colour: bool) -> Iterator[str]:
         painted = terminal.paint(outcome, _COLOURS.get(test.new, "1"), colour)
         yield ""
         yield terminal.paint(terminal.fit(test.id, _WIDTH - len(outcome)), "1", colour) + painted
-        for change in test.metrics:
+        news = [change for change in test.metrics if _is_news(change)]
+        for change in news:
             name, *figures, word = cells[id(change)]
             numbers = (terminal.pad(text, width, left=True) for text, width in zip(figures, widths[1:4], strict=True))
             line = "  ".join([terminal.pad(name, widths[0]), *numbers])
             yield f"  {line}  {terminal.paint(word, _COLOURS.get(word, ''), colour)}"
-        for reasons in dict.fromkeys(change.reasons for change in test.metrics if change.reasons):
+        for reasons in dict.fromkeys(change.reasons for change in news if change.reasons):
             yield from textwrap.wrap(
                 terminal.line("; ".join(reasons)), _WIDTH, initial_indent="    ", subsequent_indent="    "
             )
+    if same := sum(not _is_news(change) for test in comparison.tests for change in test.metrics):
+        yield f"\n{same} metric{' is' if same == 1 else 's are'} the same."
     for word, ids in (("OLD", comparison.only_old), ("NEW", comparison.only_new)):
         if ids:
             yield f"\nOnly in {word}:"
             yield from (f"  {terminal.fit(each, _WIDTH - 2)}" for each in ids)
     yield f"\n{comparison.summary}"
+
+
+def _is_news(change: MetricChange) -> bool:
+    return change.verdict != SAME
 
 
 def _cells(change: MetricChange) -> tuple[str, str, str, str, str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pytest_cnnaudit.gallery.judged import may_be_chance
 from pytest_cnnaudit.gallery.read import StoredReport, read_report
 
 Item = TypeVar("Item")
@@ -191,7 +192,7 @@ def judged(name: str, old: Record, new: Record, reasons: tuple[str, ...]) -> Met
     width = sum(high - low for low, high in intervals) / len(intervals) if intervals else 0.0
     sign = 0 if new["higher_is_better"] is None else 1 if new["higher_is_better"] else -1
     gain = sign * (after - before) / (width or max(abs(before), abs(after)))
-    if len(intervals) == 2 and _holds(intervals[0], after) and _holds(intervals[1], before):
+    if may_be_chance(old, new):
         return MetricChange(name, old, new, WITHIN, reasons, gain)
     return MetricChange(name, old, new, CHANGED if not sign else BETTER if gain > 0 else WORSE, reasons, gain)
 
@@ -199,10 +200,6 @@ def judged(name: str, old: Record, new: Record, reasons: tuple[str, ...]) -> Met
 def _interval(metric: Record) -> tuple[float, float] | None:
     low, high = metric["ci95"] or (None, None)
     return None if low is None or high is None else (low, high)
-
-
-def _holds(interval: tuple[float, float], value: float) -> bool:
-    return interval[0] <= value <= interval[1]
 
 
 # Small things -----------------------------------------------------------------------------------------------------

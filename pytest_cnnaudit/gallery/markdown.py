@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pytest_cnnaudit.gallery import plain
 from pytest_cnnaudit.gallery.images import write_atomically
-from pytest_cnnaudit.gallery.judged import distance, held, is_close, rounded
+from pytest_cnnaudit.gallery.judged import distance, held, is_close, may_be_chance, rounded
 from pytest_cnnaudit.gallery.story import story
 
 MARKER = "<!-- pytest-cnnaudit -->"
@@ -188,8 +188,7 @@ def _change(record: dict[str, Any], metric: dict[str, Any], link: str) -> str:
     before, gain = metric["baseline"], _gain(metric)
     step = metric["value"] - before["value"]
     word = "" if metric["higher_is_better"] is None else " better" if gain > 0 else " worse"
-    interval = _interval(metric)
-    chance = ", within the interval" if interval and interval[0] <= before["value"] <= interval[1] else ""
+    chance = ", within the interval" if may_be_chance(before, metric) else ""
     change = f"{'+' if step > 0 else '−'}{plain.text(rounded(abs(step), metric['unit']))}{word}{chance}"
     of = f" ({plain.text(before['of'])})" if before.get("of") else ""
     shown = f"{plain.text(metric['name'])} | {plain.text(before['display'])}{of} | {plain.text(metric['display'])}"

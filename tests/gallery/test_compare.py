@@ -67,10 +67,11 @@ def change_of(tmp_path):
         (metric(0.5), metric(0.5 + 1e-8), "same"),
         (metric(0.5), metric(0.501), "better"),
         (metric(0.5, ci95=[0.4, 0.6]), metric(0.45, ci95=[0.35, 0.55]), "within the interval"),
-        (metric(0.5, ci95=[0.4, 0.6]), metric(0.35, ci95=[0.3, 0.55]), "worse"),  # beyond the old interval
-        (metric(0.5, ci95=[0.4, 0.6]), metric(0.45, ci95=[0.44, 0.46]), "worse"),  # beyond the new one
-        (metric(0.5, ci95=[0.4, 0.6]), metric(0.45), "worse"),
-        (metric(0.5, ci95=[None, 0.6]), metric(0.45, ci95=[0.3, 0.6]), "worse"),
+        (metric(0.5, ci95=[0.4, 0.6]), metric(0.35, ci95=[0.28, 0.42]), "worse"),  # although the intervals overlap
+        (metric(0.5, ci95=[0.4, 0.6]), metric(0.39, ci95=[0.3, 0.48]), "within the interval"),  # out of the old
+        (metric(0.5, ci95=[0.4, 0.6]), metric(0.45), "within the interval"),
+        (metric(0.5, ci95=[0.4, 0.6]), metric(0.35), "worse"),
+        (metric(0.5, ci95=[None, 0.6]), metric(0.45, ci95=[0.3, 0.6]), "within the interval"),
         (metric(None), metric(0.5), "not comparable"),
         (metric(0.5), metric(0.5, unit="s"), "not comparable"),
     ],

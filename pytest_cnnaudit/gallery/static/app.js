@@ -39,12 +39,11 @@ function alertBanner(text) {
   return element('p', { class: 'banner', role: 'alert' }, text);
 }
 
-// Where a row stands on the page; rows that are not drawn yet are stood for by the last that is.
+// Where a row stands on the page; one that is not drawn yet is drawn.
 function openerOnPage(test, exhibit, index) {
   const { number } = pictureExhibits(test).find((each) => each.exhibit === exhibit);
   const section = main.querySelectorAll('.measurement > .exhibit')[number - 1];
-  const openers = section ? [...section.querySelectorAll('.exhibit-list .opener')] : [];
-  return openers[Math.min(index, openers.length - 1)] || main.querySelector('h1');
+  return section?.querySelector('.exhibit-list')?.opener(index) || main.querySelector('h1');
 }
 
 // A new view starts at its heading, for screen readers and for Tab alike; on the way
