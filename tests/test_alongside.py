@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 import textwrap
 import time
 import xml.etree.ElementTree as ET
@@ -153,42 +152,36 @@ def test_names_that_xml_cannot_hold_are_replaced():
 
 
 @pytest.fixture
-def rows(pytester):
+def rows(pytester, browser):
     """Opens a page of pytest-html in Chromium with all its rows open; gives what each row shows."""
     pytest.importorskip("pytest_html", reason="pytest-html is not installed")
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the playwright package")
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("needs Chromium or Chrome")
 
     def rows(page_file):
         heard = []
-        with playwright.sync_playwright() as running:
-            browser = running.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-            page = browser.new_page()
-            page.on("dialog", lambda dialog: (heard.append(dialog.message), dialog.dismiss()))
-            page.on("pageerror", lambda error: heard.append(str(error)))
-            page.on("requestfailed", lambda request: heard.append(request.url))
-            page.goto(page_file.as_uri())
-            page.click("#show_all_details")
-            page.wait_for_function("[...document.querySelectorAll('.extraHTML img')].every((image) => image.complete)")
-            found = page.evaluate(
-                """() => Object.fromEntries([...document.querySelectorAll('tbody.results-table-row')].map((row) => [
-                  row.querySelector('.col-testId').textContent,
-                  {
-                    text: row.querySelector('.extraHTML').innerText,
-                    widths: [...row.querySelectorAll('.extraHTML img')].map((image) => image.naturalWidth),
-                    sources: [...row.querySelectorAll('.extraHTML img')].map((image) => image.src),
-                    links: [...row.querySelectorAll('.col-links a')].map((link) => link.href),
-                    tags: [...row.querySelectorAll('.extraHTML *, .col-testId *')].map((each) => each.localName),
-                  },
-                ]))"""
-            )
-            for row in found.values():  # what is linked is there: the gallery opens at the test
-                for link in row["links"]:
-                    page.goto(link)
-                    row["opened"] = page.title()
-            browser.close()
+        page = browser.new_page()
+        page.on("dialog", lambda dialog: (heard.append(dialog.message), dialog.dismiss()))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("requestfailed", lambda request: heard.append(request.url))
+        page.goto(page_file.as_uri())
+        page.click("#show_all_details")
+        page.wait_for_function("[...document.querySelectorAll('.extraHTML img')].every((image) => image.complete)")
+        found = page.evaluate(
+            """() => Object.fromEntries([...document.querySelectorAll('tbody.results-table-row')].map((row) => [
+              row.querySelector('.col-testId').textContent,
+              {
+                text: row.querySelector('.extraHTML').innerText,
+                widths: [...row.querySelectorAll('.extraHTML img')].map((image) => image.naturalWidth),
+                sources: [...row.querySelectorAll('.extraHTML img')].map((image) => image.src),
+                links: [...row.querySelectorAll('.col-links a')].map((link) => link.href),
+                tags: [...row.querySelectorAll('.extraHTML *, .col-testId *')].map((each) => each.localName),
+              },
+            ]))"""
+        )
+        for row in found.values():  # what is linked is there: the gallery opens at the test
+            for link in row["links"]:
+                page.goto(link)
+                row["opened"] = page.title()
+        page.close()
         assert heard == []
         return found
 

@@ -1,7 +1,6 @@
 """A real report of a small real run, and a browser to open it in."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -67,19 +66,6 @@ def report_folder(tmp_path_factory):
     )
     assert done.returncode == 1, done.stdout
     return folder / "cnnaudit-report"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the playwright package")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        pytest.skip(f"needs Chromium or Chrome: there is no {' or '.join(names)} on the PATH")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

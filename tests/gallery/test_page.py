@@ -83,7 +83,7 @@ def test_a_failed_test_shows_its_message_metrics_and_pictures(open_page, url, ev
     card = page.locator(".metric-card").first.inner_text()
     assert "robust accuracy" in card.lower()
     assert "≥ 0.75" in card
-    assert page.locator(".exhibit").count() == 2
+    assert page.locator(".exhibit").count() == 3  # fooled, held out, every sample
     assert page.locator(".exhibit").first.locator("img").count() == 16  # four samples, four pictures each
     assert f"{evil}" in page.locator(".exhibit").first.inner_text()
 
