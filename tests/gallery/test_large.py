@@ -100,32 +100,41 @@ def test_5000_pictures_open_in_under_a_second_and_a_half(open_large, kind):
     assert median(times) < 1500
 
 
-def thread_times(cdp):
-    """Seconds that the page's thread has computed, and that its tasks have lasted."""
+def thread_time(cdp):
+    """Seconds that the page's thread has computed."""
     metrics = {each["name"]: each["value"] for each in cdp.send("Performance.getMetrics")["metrics"]}
-    return metrics["ThreadTime"], metrics["TaskDuration"]
+    return metrics["ThreadTime"]
 
 
-@pytest.mark.parametrize(("kind", "step"), [("samples", 50), ("grid", 400)])  # ten pictures more a frame
-def test_they_scroll_smoothly_to_the_end(open_large, kind, step):
-    page, _ = open_large(kind)
-    if kind == "samples":
-        page.locator(".more").click()
+ALL_LAID_OUT = """() => {
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync('.exhibit-list ol { content-visibility: visible !important; }');
+    document.adoptedStyleSheets = [sheet];
+}"""
+
+
+def scrolled(page, what):
+    """Milliseconds of work a frame, of the page's own thread, while it scrolls through all samples."""
+    page.locator(".more").click()
     cdp = page.context.new_cdp_session(page)
     cdp.send("Performance.enable")
-    before = thread_times(cdp)
-    frames = page.evaluate(SCROLLED, step)
-    computed, lasted = (after - earlier for after, earlier in zip(thread_times(cdp), before, strict=True))
-    p95, work, share = quantiles(frames, n=20)[-1], 1000 * computed / len(frames), computed / lasted
-    tell(f"{kind}: {len(frames)} frames of {step} px", frames)
-    print(
-        f"95% under {p95:.0f} ms; {work:.0f} ms of work a frame, for which it had a processor {share:.0%} of the time"
-    )
+    before = thread_time(cdp)
+    frames = page.evaluate(SCROLLED, 50)  # ten pictures more a frame
+    work = 1000 * (thread_time(cdp) - before) / len(frames)
+    tell(f"{what}: {len(frames)} frames", frames)
+    print(f"95% under {quantiles(frames, n=20)[-1]:.0f} ms; {work:.0f} ms of work a frame")
     assert page.locator(".exhibit-list img").count() == N  # it did see all of them
-    if share > 0.8:
-        assert p95 < 50
-    else:  # the machine was at other work: what of a frame's time was the page's own?
-        assert work < 40
+    return work
+
+
+@pytest.mark.benchmark
+def test_scrolling_takes_half_the_work_of_a_page_that_lays_out_what_is_out_of_sight(open_large):
+    """As a ratio within one run: how smooth it is depends on the machine, and here no GPU draws."""
+    page, _ = open_large("samples")
+    ours = scrolled(page, "samples")
+    page, _ = open_large("samples")
+    page.evaluate(ALL_LAID_OUT)
+    assert ours <= 0.6 * scrolled(page, "all laid out")
 
 
 @pytest.mark.parametrize("kind", ["samples", "grid", "rows"])
