@@ -306,8 +306,9 @@ def report_with_picture(folder, **paths):
 
 
 def test_all_the_files_of_a_picture_are_copied(tmp_path):
-    files = PictureFiles(tmp_path / "one")
-    paths = files.save(Picture(np.zeros((600, 600, 3), np.uint8), form="numbers"))
+    elsewhere = PictureFiles(tmp_path / "elsewhere")  # a report makes its folder before any picture is in it
+    paths = elsewhere.save(Picture(np.zeros((600, 600, 3), np.uint8), form="numbers"))
+    elsewhere.wait()
     report_with_picture(tmp_path / "one", **paths)
     files = PictureFiles(tmp_path / "one")
     files.save(Picture(np.zeros((600, 600, 3), np.uint8), form="numbers"))
