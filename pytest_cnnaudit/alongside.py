@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import os
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pytest_cnnaudit.gallery.compare import keyed, name_of
+from pytest_cnnaudit.gallery.judged import SIGNS, headline_metrics, interval_of
 from pytest_cnnaudit.gallery.story import story
 
 Extra = dict[str, str | None]
-_SIGNS = {">=": "≥", "<=": "≤"}
 _PICTURES = 4
 # Side by side: pytest-html's own viewer shows one at a time, and crops it.
 _STRIP = "display: flex; flex-wrap: wrap; gap: 8px; margin: 8px 0; text-decoration: none"
@@ -30,8 +30,8 @@ def junit_properties(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     The second attack of one test is ``cnnaudit.attack 2``.
     """
     found = []
-    for kind, measurement in _numbered(record.get("measurements", ()), "name"):
-        for name, metric in _numbered(measurement["metrics"], "name"):
+    for kind, measurement in _numbered(record.get("measurements", ())):
+        for name, metric in _numbered(measurement["metrics"]):
             key = "".join(each if each.isprintable() else "�" for each in f"cnnaudit.{kind}.{name}")
             found.append((key, metric["display"] if metric["value"] is None else f"{metric['value']:.6g}"))
             if interval := _interval(metric, "{:.6g} to {:.6g}"):
@@ -67,7 +67,7 @@ def html_extras(record: Mapping[str, Any], folder: Path, page: Path, *, self_con
     strip = "".join(_figure(picture, folder, page, self_contained=self_contained) for picture in _telling(record))
     shown = f'<a href="{link}" target="_blank" style="{_STRIP}">{strip}</a>' if strip else ""
     return [
-        _extra("html", f"<p>{escape(story(dict(record)))}</p>{shown}{_table(record)}"),
+        _extra("html", f"<p>{escape(story(record))}</p>{shown}{_table(record)}"),
         _extra("url", link, "cnnaudit"),
     ]
 
@@ -89,12 +89,10 @@ def _extra(kind: str, content: str, name: str | None = None) -> Extra:
 
 def _table(record: Mapping[str, Any]) -> str:
     """The metrics that were held against a threshold, or else the first of each measurement."""
-    measurements = record.get("measurements", ())
-    judged = [metric for each in measurements for metric in each["metrics"] if metric["thresholds"]]
     rows = [
         f"<tr><td>{escape(metric['name'])}</td><td><b>{escape(metric['display'])}</b></td>"
         f"<td>{_interval(metric, '{:.3g} to {:.3g}')}</td><td>{escape(_thresholds(metric))}</td></tr>"
-        for metric in judged or [metric for each in measurements for metric in each["metrics"][:1]]
+        for metric in headline_metrics(record)
     ]
     head = "<tr><th>metric</th><th>value</th><th>95% interval</th><th>threshold</th></tr>"
     return f'<table style="margin: 8px 0">{head}{"".join(rows)}</table>' if rows else ""
@@ -135,21 +133,19 @@ def _address(file: Path, page: Path) -> str:
 
 
 def _interval(metric: Mapping[str, Any], form: str) -> str:
-    ends = metric["ci95"] or [None]
-    return "" if None in ends else form.format(*ends)
+    ends = interval_of(metric)
+    return form.format(*ends) if ends else ""
 
 
 def _thresholds(metric: Mapping[str, Any]) -> str:
     return "; ".join(
-        f"{limit['on']} {_SIGNS.get(limit['op'], limit['op'])} {limit['value']:.6g} "
+        f"{limit['on']} {SIGNS.get(limit['op'], limit['op'])} {limit['value']:.6g} "
         f"({'held' if limit['holds'] else 'missed'})".strip()
         for limit in metric["thresholds"]
     )
 
 
-def _numbered(things: Iterable[Mapping[str, Any]], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _numbered(things: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each with its name; a name that comes again gets a number, so that no two are the same."""
-    seen: Counter[str] = Counter()
-    for thing in things:
-        seen[thing[key]] += 1
-        yield f"{thing[key]} {seen[thing[key]]}" if seen[thing[key]] > 1 else thing[key], thing
+    for (name, before), thing in keyed(things, name_of).items():
+        yield f"{name} {before + 1}" if before else name, thing

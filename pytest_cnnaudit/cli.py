@@ -20,17 +20,13 @@ from pytest_cnnaudit.gallery.compare import SAME, Comparison, MetricChange, Test
 from pytest_cnnaudit.gallery.judged import rounded
 from pytest_cnnaudit.gallery.markdown import verdict
 from pytest_cnnaudit.gallery.merge import merge
+from pytest_cnnaudit.gallery.outcomes import WORDS
 from pytest_cnnaudit.gallery.read import StoredReport, read_report
-from pytest_cnnaudit.records import headline
+from pytest_cnnaudit.gallery.story import headline
 
 _WIDTH = 100
 _DEFAULT = Path("cnnaudit-report")
 _NO_VERDICT = ("error", "crashed")
-_WORDS = {
-    "failed": "fell short",
-    "xfailed": "fell short as expected",
-    "xpassed": "passed unexpectedly",
-}
 _COLOURS = {"better": "32", "worse": "31", "passed": "32", "failed": "31", "error": "31", "crashed": "31"}
 
 
@@ -240,7 +236,7 @@ def _facts(run: dict[str, Any]) -> str:
 
 
 def _word(outcome: str) -> str:
-    return _WORDS.get(outcome, terminal.line(outcome))
+    return WORDS.get(outcome, terminal.line(outcome))
 
 
 # The commands -----------------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ class Gatherer:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.scribe is None:
             return
-        from pytest_cnnaudit.records import headline
+        from pytest_cnnaudit.gallery.story import headline
 
         terminalreporter.section("cnnaudit")
         for record in self.scribe.report.records:

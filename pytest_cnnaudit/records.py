@@ -170,19 +170,3 @@ def _number(value: float) -> float | None:
 
 def _numbers(values: Iterable[float]) -> list[float | None]:
     return [_number(value) for value in values]
-
-
-def headline(record: dict[str, Any]) -> str:
-    """One line for a terminal: the metrics that were held against thresholds, or else the first of each measurement."""
-    words = []
-    for measurement in record.get("measurements", ()):
-        judged = [metric for metric in measurement["metrics"] if metric["thresholds"]] or measurement["metrics"][:1]
-        for metric in judged:
-            interval = (
-                "" if None in (metric["ci95"] or [None]) else " (95% CI {:.3g} to {:.3g})".format(*metric["ci95"])
-            )
-            limits = [
-                f" {each['on']} {each['op']} {each['value']:.4g}".replace("  ", " ") for each in metric["thresholds"]
-            ]
-            words.append(f"{metric['name']} {metric['display']}{interval}{','.join(limits)}")
-    return "; ".join(words)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_cnnaudit.gallery.judged import may_be_chance
+from pytest_cnnaudit.gallery.judged import interval_of, may_be_chance
 from pytest_cnnaudit.gallery.read import StoredReport, read_report
 
 Item = TypeVar("Item")
@@ -188,18 +188,13 @@ def judged(name: str, old: Record, new: Record, reasons: tuple[str, ...]) -> Met
         return MetricChange(name, old, new, INCOMPARABLE, reasons)
     if math.isclose(before, after, rel_tol=_ROUNDING, abs_tol=1e-12):
         return MetricChange(name, old, new, SAME, reasons)
-    intervals = [interval for interval in (_interval(old), _interval(new)) if interval is not None]
+    intervals = [interval for interval in (interval_of(old), interval_of(new)) if interval is not None]
     width = sum(high - low for low, high in intervals) / len(intervals) if intervals else 0.0
     sign = 0 if new["higher_is_better"] is None else 1 if new["higher_is_better"] else -1
     gain = sign * (after - before) / (width or max(abs(before), abs(after)))
     if may_be_chance(old, new):
         return MetricChange(name, old, new, WITHIN, reasons, gain)
     return MetricChange(name, old, new, CHANGED if not sign else BETTER if gain > 0 else WORSE, reasons, gain)
-
-
-def _interval(metric: Record) -> tuple[float, float] | None:
-    low, high = metric["ci95"] or (None, None)
-    return None if low is None or high is None else (low, high)
 
 
 # Small things -----------------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cnnaudit.gallery.markdown import STEP_SUMMARY_LIMIT, summary_table, worst_first
+from pytest_cnnaudit.gallery.outcomes import WORDS
 from pytest_cnnaudit.gallery.story import story
 
 _LIMIT = 10  # annotations of a kind that GitHub takes from one step
 _LEVELS = {"failed": "error", "error": "error", "crashed": "error", "xpassed": "warning"}
-_TITLES = {"failed": "fell short", "xpassed": "passed unexpectedly", "crashed": "crashed"}
+_TITLES = {**WORDS, "error": "no verdict"}
 
 
 def append_step_summary(file: Path, run: Mapping[str, Any], records: Sequence[dict[str, Any]], link: str) -> None:
@@ -51,7 +52,7 @@ def _annotation(level: str, record: dict[str, Any], root: Path, workspace: Path)
     properties = {
         "file": _relative(root / location["file"], workspace) if location.get("file") else "",
         "line": str(location.get("line") or ""),
-        "title": f"{_TITLES.get(record['outcome'], 'no verdict')}: {record['id']}",
+        "title": f"{_TITLES[record['outcome']]}: {record['id']}",
     }
     shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
     return f"::{level} {shown}::{_data(story(record))}"

@@ -11,7 +11,19 @@ from urllib.parse import quote
 
 from pytest_cnnaudit.gallery import plain
 from pytest_cnnaudit.gallery.images import write_atomically
-from pytest_cnnaudit.gallery.judged import distance, held, is_close, may_be_chance, rounded
+from pytest_cnnaudit.gallery.judged import (
+    SIGNS,
+    distance,
+    headline_metrics,
+    held,
+    interval_of,
+    is_close,
+    judged_metrics,
+    may_be_chance,
+    metrics_of,
+    rounded,
+)
+from pytest_cnnaudit.gallery.outcomes import WORDS
 from pytest_cnnaudit.gallery.story import story
 
 MARKER = "<!-- pytest-cnnaudit -->"
@@ -19,16 +31,7 @@ MARKER = "<!-- pytest-cnnaudit -->"
 COMMENT_LIMIT = 65_536
 STEP_SUMMARY_LIMIT = 1024 * 1024
 
-_MARKS = {  # worst first
-    "failed": "❌ fell short",
-    "error": "⚠️ error",
-    "crashed": "⚠️ crashed",
-    "xpassed": "⚠️ passed unexpectedly",
-    "xfailed": "✅ fell short as expected",
-    "passed": "✅ passed",
-    "skipped": "⏭ skipped",
-}
-_SIGNS = {">=": "≥", "<=": "≤"}
+_MARKS = {"failed": "❌", "passed": "✅", "xfailed": "✅", "skipped": "⏭"}
 _METRICS = 8  # of one audit
 _LINES = 10  # of notes, of reasons and of models
 
@@ -94,10 +97,10 @@ def verdict(run: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> tup
 
 def worst_first(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """What fell short, the farthest from its threshold first; then what passed, the closest first."""
-    order = list(_MARKS)
+    order = list(WORDS)
 
     def severity(record: dict[str, Any]) -> tuple[int, float]:
-        judged = [(metric, limit) for metric in _judged(record) for limit in metric["thresholds"]]
+        judged = [(metric, limit) for metric in judged_metrics(record) for limit in metric["thresholds"]]
         passed = record["outcome"] == "passed"  # then a miss was wanted, as one under pytest.raises
         distances = [(distance(each), each[1]["holds"] or passed) for each in judged if each[0]["value"] is not None]
         outcome = record["outcome"] if record["outcome"] in order else "error"
@@ -127,7 +130,7 @@ def _table(records: Iterable[dict[str, Any]], link: str, room: int) -> tuple[str
 
 
 def _row(record: dict[str, Any], link: str) -> str:
-    metrics = _judged(record) or _headlines(record)
+    metrics = headline_metrics(record)
     metrics = sorted(metrics, key=lambda metric: all(limit["holds"] for limit in metric["thresholds"]))  # missed first
     lines = [_metric(metric) for metric in metrics[:_METRICS]]
     lines += [f"and {len(metrics) - _METRICS} more"] * (len(metrics) > _METRICS)
@@ -137,14 +140,14 @@ def _row(record: dict[str, Any], link: str) -> str:
 
 
 def _metric(metric: Mapping[str, Any]) -> str:
-    ends = _interval(metric)
+    ends = interval_of(metric)
     interval = f" ({rounded(ends[0], '')}–{rounded(ends[1], '')})" if ends else ""
     limits = "; ".join(_threshold(metric, limit) for limit in metric["thresholds"])
     return f"{plain.text(metric['name'])} <b>{plain.text(metric['display'])}</b>{interval} {limits}".rstrip()
 
 
 def _threshold(metric: Any, limit: Any) -> str:
-    asked = f"{plain.text(limit['on'])} {plain.text(_SIGNS.get(limit['op'], limit['op']))} {limit['value']:.4g}".strip()
+    asked = f"{plain.text(limit['on'])} {plain.text(SIGNS.get(limit['op'], limit['op']))} {limit['value']:.4g}".strip()
     if limit["holds"]:
         return asked
     if metric["value"] is None:
@@ -168,7 +171,7 @@ def _skipped(records: Iterable[dict[str, Any]]) -> str:
 
 def _changes(records: Iterable[dict[str, Any]], link: str, room: int) -> tuple[str, int]:
     """Metrics that have a baseline: what got worse by more than chance first."""
-    found = [(record, metric) for record in records for metric in _metrics(record) if metric.get("baseline")]
+    found = [(record, metric) for record in records for metric in metrics_of(record) if metric.get("baseline")]
     found = [each for each in found if None not in (each[1]["value"], each[1]["baseline"]["value"])]
     changed = [each for each in found if each[1]["value"] != each[1]["baseline"]["value"]]
     rows = [_change(*each, link) for each in sorted(changed, key=lambda each: _gain(each[1]))]
@@ -198,7 +201,7 @@ def _change(record: dict[str, Any], metric: dict[str, Any], link: str) -> str:
 def _gain(metric: Mapping[str, Any]) -> float:
     """How much better it got, in widths of its interval where there is one, else as a share of what it was."""
     step = metric["value"] - metric["baseline"]["value"]
-    interval = _interval(metric)
+    interval = interval_of(metric)
     width = interval[1] - interval[0] if interval else 0
     share = step / (width or abs(metric["baseline"]["value"]) or 1)
     return float({True: share, False: -share}.get(metric["higher_is_better"], abs(share)))
@@ -253,25 +256,9 @@ def _pointer(link: str) -> str:
 # Records ----------------------------------------------------------------------------------------------------------
 
 
-def _metrics(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [metric for measurement in record.get("measurements", ()) for metric in measurement["metrics"]]
-
-
-def _judged(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [metric for metric in _metrics(record) if metric["thresholds"]]
-
-
-def _headlines(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [measurement["metrics"][0] for measurement in record.get("measurements", ()) if measurement["metrics"]]
-
-
-def _interval(metric: Mapping[str, Any]) -> tuple[float, float] | None:
-    low, high = metric["ci95"] or (None, None)
-    return None if low is None or high is None else (low, high)
-
-
 def _mark(record: Mapping[str, Any]) -> str:
-    return _MARKS.get(record["outcome"], _MARKS["error"])
+    outcome = record["outcome"]
+    return f"{_MARKS.get(outcome, '⚠️')} {WORDS.get(outcome, WORDS['error'])}"
 
 
 def _named(record: Mapping[str, Any], link: str) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pytest_cnnaudit.gallery.report import SCHEMA, ReportFolderError, check_folder, take_in
+from pytest_cnnaudit.gallery.report import PICTURED, SCHEMA, ReportFolderError, check_folder, take_in
 
 _NUMBER = (int, float)
 _TEXTS = {str: str}
@@ -51,7 +51,6 @@ _RUN = {
     "exit_status": (int, None),
 }
 _PICTURES = {"columns": [str], "rows": [{"title": str, "status": str, "figures": _TEXTS, "pictures": [{"src": str}]}]}
-_PICTURED = ("rows", "grid", "samples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +195,7 @@ def _check(path: Path, value: Any, shape: Any, where: str = "") -> None:
     if misfit is None:
         tests = value.get("tests", [value])
         exhibits = (each for test in tests for one in test["measurements"] for each in one["exhibits"])
-        pictured = (_misfit(each, _PICTURES) for each in exhibits if each["kind"] in _PICTURED)
+        pictured = (_misfit(each, _PICTURES) for each in exhibits if each["kind"] in PICTURED)
         misfit = next(filter(None, pictured), None)
     if misfit is not None:
         raise ReportFolderError(f"{path} is broken: {where}{misfit}: run the audits again.")

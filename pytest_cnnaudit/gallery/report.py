@@ -16,7 +16,8 @@ from pytest_cnnaudit.gallery.story import story
 SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
 _OURS = ("index.html", "report.json", "report.md", "records.jsonl", "images", "assets", "data")
-_PICTURED = ("rows", "grid", "samples")
+PICTURED = ("rows", "grid", "samples")
+"""The kinds of exhibits that hold pictures."""
 _WITHOUT_APPEAL = ("failed", "error", "crashed")
 _WRITING = 0.05  # the share of the run's time that rewriting the report may take,
 _ALLOWANCE = 1.0  # and the seconds that it may take besides, so that a small report is never behind
@@ -132,7 +133,7 @@ def write_report(
 def _files_of(test: dict[str, Any]) -> Iterator[str]:
     for measurement in test["measurements"]:
         for exhibit in measurement["exhibits"]:
-            for row in exhibit["rows"] if exhibit["kind"] in _PICTURED else ():
+            for row in exhibit["rows"] if exhibit["kind"] in PICTURED else ():
                 for picture in row["pictures"]:
                     yield from filter(None, (picture.get(name) for name in ("src", "thumb", "numbers")))
 

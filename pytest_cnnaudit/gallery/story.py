@@ -1,10 +1,11 @@
-"""A test's outcome in one sentence, from its record."""
+"""A test's outcome in one sentence, and its figures in one line, from its record."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from pytest_cnnaudit.gallery.judged import distance, held, is_close, rounded
+from pytest_cnnaudit.gallery.judged import distance, held, interval_of, is_close, metrics_of, rounded
 
 _SIDES = {
     ">=": ("below", "required"),
@@ -21,7 +22,7 @@ _OPENINGS = {
 }
 
 
-def story(record: dict[str, Any]) -> str:
+def story(record: Mapping[str, Any]) -> str:
     """What happened, how far it was from what was asked, and whether chance may have decided it.
 
     >>> metric = {"name": "robust accuracy", "value": 0.31, "display": "0.31", "unit": "", "ci95": [0.27, 0.35]}
@@ -36,9 +37,24 @@ def story(record: dict[str, Any]) -> str:
     return f"{words[0].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}"
 
 
-def _figures(record: dict[str, Any]) -> str:
+def headline(record: Mapping[str, Any]) -> str:
+    """One line for a terminal: the metrics that were held against thresholds, or else the first of each measurement."""
+    words = []
+    for measurement in record.get("measurements", ()):
+        judged = [metric for metric in measurement["metrics"] if metric["thresholds"]] or measurement["metrics"][:1]
+        for metric in judged:
+            ends = interval_of(metric)
+            interval = " (95% CI {:.3g} to {:.3g})".format(*ends) if ends else ""
+            limits = [
+                f" {each['on']} {each['op']} {each['value']:.4g}".replace("  ", " ") for each in metric["thresholds"]
+            ]
+            words.append(f"{metric['name']} {metric['display']}{interval}{','.join(limits)}")
+    return "; ".join(words)
+
+
+def _figures(record: Mapping[str, Any]) -> str:
     """The miss that is farthest off; or, where nothing was missed, what came closest to it."""
-    metrics = [metric for each in record.get("measurements", ()) for metric in each["metrics"]]
+    metrics = metrics_of(record)
     judged = [(metric, limit) for metric in metrics if metric["value"] is not None for limit in metric["thresholds"]]
     missed = [each for each in judged if not each[1]["holds"]]
     if record["outcome"] in ("failed", "xfailed"):
@@ -50,7 +66,7 @@ def _figures(record: dict[str, Any]) -> str:
     return f"{metrics[0]['name']} is {metrics[0]['display']}; nothing was asked of it" if metrics else ""
 
 
-def _told(metric: dict[str, Any], limit: dict[str, Any]) -> str:
+def _told(metric: Mapping[str, Any], limit: Mapping[str, Any]) -> str:
     side, wanted = _SIDES.get(limit["op"], ("from", limit["op"]))
     gap = rounded(abs(held(metric, limit) - limit["value"]), metric["unit"])
     if limit["holds"]:

@@ -14,7 +14,8 @@ from pytest_cnnaudit import Audit, AuditError, AuditModel, Samples
 from pytest_cnnaudit.attacks.nearest import nearest
 from pytest_cnnaudit.attacks.norms import length
 from pytest_cnnaudit.audits.perturbation import certain_verdicts
-from pytest_cnnaudit.records import audit_record, headline
+from pytest_cnnaudit.gallery.story import headline
+from pytest_cnnaudit.records import audit_record
 from pytest_cnnaudit.results import Chart, Exhibit
 from pytest_cnnaudit.statistics import quantile
 

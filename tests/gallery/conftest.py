@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from pytest_cnnaudit.gallery import Report
 
 EVIL = "<img src=x onerror=alert(1)>\"'../"
 SUITE = f'''
@@ -93,3 +96,34 @@ def open_page(browser):
     for context in contexts:
         context.close()
     assert heard == []
+
+
+@pytest.fixture
+def open_exhibits(open_page, tmp_path):
+    """A report of one test whose measurement has these exhibits, opened at that test."""
+
+    def open_exhibits(*exhibits, **view):
+        run = {"started": "2026-01-01T00:00:00+00:00", "seed": 0, "device": "cpu", "command": "", "versions": {}}
+        report = Report(tmp_path / "report", run)
+        Image.new("RGB", (32, 32), "teal").save(tmp_path / "report" / "images" / "a.png")
+        found = {"name": "x", "title": "Attack", "settings": {}, "metrics": [], "notes": [], "cost": {}}
+        about = {"outcome": "passed", "message": "", "doc": "", "duration": 1.0, "model": None, "samples": None}
+        report.add({"id": "test_a.py::test_one", **about, "measurements": [{**found, "exhibits": list(exhibits)}]})
+        report.finish("finished", 0)
+        return open_page(f"{(tmp_path / 'report' / 'index.html').as_uri()}#test_a.py::test_one", **view)
+
+    return open_exhibits
+
+
+@pytest.fixture
+def broken_images():
+    """Whether a page has pictures at all, and which of them are broken, those out of sight included."""
+    look = """async () => {
+        const images = [...document.images];
+        for (const image of images) {
+            image.loading = 'eager';
+            if (!image.complete) await new Promise((done) => { image.onload = image.onerror = done; });
+        }
+        return [images.length > 0, images.filter((image) => !image.naturalWidth).map((image) => image.src)];
+    }"""
+    return lambda page: page.evaluate(look)

@@ -1,9 +1,6 @@
 """Charts whose bars and points open the samples they count, in a real browser."""
 
 import pytest
-from PIL import Image
-
-from pytest_cnnaudit.gallery import Report
 
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 INJECTED = "() => document.querySelectorAll('img[src=x], [onerror], script:not([src]), main script').length"
@@ -13,23 +10,16 @@ views = pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "da
 
 
 @pytest.fixture
-def open_exhibits(open_page, tmp_path):
-    """A report of one test whose measurement has these exhibits, opened at that test."""
+def open_charts(open_exhibits):
+    """The same, once its charts are drawn to their width."""
 
-    def open_exhibits(*exhibits, **view):
-        run = {"started": "2026-01-01T00:00:00+00:00", "seed": 0, "device": "cpu", "command": "", "versions": {}}
-        report = Report(tmp_path / "report", run)
-        Image.new("RGB", (32, 32), "teal").save(tmp_path / "report" / "images" / "a.png")
-        found = {"name": "x", "title": "Attack", "settings": {}, "metrics": [], "notes": [], "cost": {}}
-        about = {"outcome": "passed", "message": "", "doc": "", "duration": 1.0, "model": None, "samples": None}
-        report.add({"id": "test_a.py::test_one", **about, "measurements": [{**found, "exhibits": list(exhibits)}]})
-        report.finish("finished", 0)
-        page = open_page(f"{(tmp_path / 'report' / 'index.html').as_uri()}#test_a.py::test_one", **view)
+    def open_charts(*exhibits, **view):
+        page = open_exhibits(*exhibits, **view)
         page.wait_for_function("""() => [...document.querySelectorAll('.chart-drawing')].every((svg) =>
             Math.abs(svg.viewBox.baseVal.width - svg.getBoundingClientRect().width) < 1)""")
         return page
 
-    return open_exhibits
+    return open_charts
 
 
 def chart(*series, x="L∞", title="Smallest perturbations", log_x=False):
@@ -77,8 +67,8 @@ def expanded(page):
 
 
 @views
-def test_a_click_on_a_bar_shows_just_its_samples_and_names_those_without_a_picture(open_exhibits, width, scheme):
-    page = open_exhibits(HISTOGRAM, SAMPLES, width=width, scheme=scheme)
+def test_a_click_on_a_bar_shows_just_its_samples_and_names_those_without_a_picture(open_charts, width, scheme):
+    page = open_charts(HISTOGRAM, SAMPLES, width=width, scheme=scheme)
     assert page.locator(".chart-samples").inner_text() == "Choose a bar to see the samples that it counts."
     click(page, 2)
     assert page.locator(".chart-samples h4").inner_text() == "3 samples with L∞ 1.2 to 1.6"
@@ -96,8 +86,8 @@ def test_a_click_on_a_bar_shows_just_its_samples_and_names_those_without_a_pictu
     assert page.locator(".samples-unseen").count() == 0
 
 
-def test_samples_stand_beside_the_chart_where_there_is_width(open_exhibits):
-    page = open_exhibits(HISTOGRAM, SAMPLES)
+def test_samples_stand_beside_the_chart_where_there_is_width(open_charts):
+    page = open_charts(HISTOGRAM, SAMPLES)
     click(page, 0)
     figure, panel = (page.locator(each).bounding_box() for each in (".chart", ".chart-samples"))
     assert panel["x"] >= figure["x"] + figure["width"]
@@ -111,8 +101,8 @@ def test_samples_stand_beside_the_chart_where_there_is_width(open_exhibits):
 
 
 @pytest.mark.parametrize("how", ["click", "Escape", "Enter", "button"])
-def test_they_close_again_and_the_bar_has_the_focus(open_exhibits, how):
-    page = open_exhibits(HISTOGRAM, SAMPLES)
+def test_they_close_again_and_the_bar_has_the_focus(open_charts, how):
+    page = open_charts(HISTOGRAM, SAMPLES)
     click(page, 2)
     assert shown(page) == ["c", "d"]
     if how == "click":
@@ -127,8 +117,8 @@ def test_they_close_again_and_the_bar_has_the_focus(open_exhibits, how):
     assert page.locator("h1").inner_text() == "test_one"  # Escape closed these, not the page
 
 
-def test_the_keyboard_does_the_same(open_exhibits):
-    page = open_exhibits(HISTOGRAM, SAMPLES)
+def test_the_keyboard_does_the_same(open_charts):
+    page = open_charts(HISTOGRAM, SAMPLES)
     page.locator(".chart-point").first.focus()
     page.keyboard.press("Enter")
     assert shown(page) == ["a", "b"]
@@ -144,8 +134,8 @@ def test_the_keyboard_does_the_same(open_exhibits):
     assert page.locator("h1").inner_text() == "test_one"
 
 
-def test_the_pointer_learns_that_it_can_click(open_exhibits):
-    page = open_exhibits(HISTOGRAM, SAMPLES)
+def test_the_pointer_learns_that_it_can_click(open_charts):
+    page = open_charts(HISTOGRAM, SAMPLES)
     cursor = "() => getComputedStyle(document.querySelector('.chart-canvas')).cursor"
     page.locator(".chart-canvas").hover(position={"x": 2, "y": 2})
     assert page.evaluate(cursor) == "default"
@@ -159,10 +149,10 @@ def test_the_pointer_learns_that_it_can_click(open_exhibits):
     assert "Click or Enter: close" in page.locator(".tooltip").inner_text()
 
 
-def test_a_point_of_a_line_shows_its_samples_whatever_is_left_undrawn_before_it(open_exhibits):
+def test_a_point_of_a_line_shows_its_samples_whatever_is_left_undrawn_before_it(open_charts):
     held = line(["a", "b", "c"], ["a", "b"], ["a"], [], name="v1", x=(0, 0.1, 1, 10))
     other = line(["d"], ["e"], ["c"], ["b"], name="v2", x=(0, 0.1, 1, 10), y=[9, 8, 7, 6])
-    page = open_exhibits(chart(held, other, x="eps", log_x=True), SAMPLES)
+    page = open_charts(chart(held, other, x="eps", log_x=True), SAMPLES)
     assert page.locator(".chart-samples").inner_text() == "Choose a point to see the samples that it counts."
     click(page, 0)  # a logarithmic axis has no place for the point at zero
     assert page.locator(".chart-samples h4").inner_text() == "v1: 2 samples at eps 0.1"
@@ -172,8 +162,8 @@ def test_a_point_of_a_line_shows_its_samples_whatever_is_left_undrawn_before_it(
     assert shown(page) == ["c"]
 
 
-def test_the_chosen_bar_stays_marked_when_the_chart_is_drawn_anew(open_exhibits):
-    page = open_exhibits(HISTOGRAM, SAMPLES)
+def test_the_chosen_bar_stays_marked_when_the_chart_is_drawn_anew(open_charts):
+    page = open_charts(HISTOGRAM, SAMPLES)
     click(page, 2)
     page.set_viewport_size({"width": 500, "height": 900})
     page.wait_for_function("() => document.querySelector('.chart-drawing').viewBox.baseVal.width < 480")
@@ -182,8 +172,8 @@ def test_the_chosen_bar_stays_marked_when_the_chart_is_drawn_anew(open_exhibits)
     assert page.evaluate(OVERFLOW) <= 0
 
 
-def test_a_tile_opens_the_lightbox_on_these_samples(open_exhibits):
-    page = open_exhibits(HISTOGRAM, SAMPLES)
+def test_a_tile_opens_the_lightbox_on_these_samples(open_charts):
+    page = open_charts(HISTOGRAM, SAMPLES)
     click(page, 2)
     page.locator(".chart-samples .opener").nth(1).click()
     assert page.locator("#lightbox-title").inner_text() == "d"
@@ -196,9 +186,9 @@ def test_a_tile_opens_the_lightbox_on_these_samples(open_exhibits):
     assert shown(page) == ["c", "d"]
 
 
-def test_pictures_come_from_all_samples_first_and_from_other_exhibits_else(open_exhibits):
+def test_pictures_come_from_all_samples_first_and_from_other_exhibits_else(open_charts):
     pairs = exhibit("rows", "a", "c", "d", title="Fooled", columns=("clean", "adversarial"), pictures=2)
-    page = open_exhibits(HISTOGRAM, pairs, exhibit("samples", "c"))
+    page = open_charts(HISTOGRAM, pairs, exhibit("samples", "c"))
     click(page, 2)
     page.locator(".chart-samples .opener").first.click()
     count = page.locator("#lightbox-body img").count()
@@ -210,8 +200,8 @@ def test_pictures_come_from_all_samples_first_and_from_other_exhibits_else(open_
     assert page.locator(".samples-unseen li").all_inner_texts() == ["b"]
 
 
-def test_without_any_picture_the_ids_are_listed(open_exhibits):
-    page = open_exhibits(chart(bars([f"s{k}" for k in range(30)], [], [], ["t"])))
+def test_without_any_picture_the_ids_are_listed(open_charts):
+    page = open_charts(chart(bars([f"s{k}" for k in range(30)], [], [], ["t"])))
     click(page, 3)
     assert page.locator(".samples-unseen summary").inner_text() == "No picture is kept of these"
     assert page.locator(".samples-unseen li").all_inner_texts() == ["t"]
@@ -221,10 +211,10 @@ def test_without_any_picture_the_ids_are_listed(open_exhibits):
     assert page.locator(".samples-unseen li").all_inner_texts() == [f"s{k}" for k in range(30)]
 
 
-def test_a_chart_without_samples_offers_nothing(open_exhibits):
+def test_a_chart_without_samples_offers_nothing(open_charts):
     old = bars(["a"], [], ["b"], [])
     del old["samples"]
-    page = open_exhibits(chart(old), chart({**old, "samples": None}), SAMPLES)
+    page = open_charts(chart(old), chart({**old, "samples": None}), SAMPLES)
     assert page.locator(".chart").count() == 2
     assert page.locator(".chart-samples").count() == 0
     click(page, 0)
@@ -233,9 +223,9 @@ def test_a_chart_without_samples_offers_nothing(open_exhibits):
 
 
 @views
-def test_hostile_ids_are_shown_as_they_are_and_do_nothing(open_exhibits, evil, width, scheme):
+def test_hostile_ids_are_shown_as_they_are_and_do_nothing(open_charts, evil, width, scheme):
     histogram = chart(bars([f"{evil}1", f"{evil}2"], [], [], []), x=evil, title=evil)
-    page = open_exhibits(histogram, exhibit("samples", f"{evil}1"), width=width, scheme=scheme)
+    page = open_charts(histogram, exhibit("samples", f"{evil}1"), width=width, scheme=scheme)
     click(page, 0)
     assert page.locator(".chart-samples h4").inner_text() == f"2 samples with {evil} 0 to 0.8"
     assert shown(page) == [f"{evil}1"]

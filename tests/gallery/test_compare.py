@@ -11,14 +11,6 @@ from pytest_cnnaudit.gallery.beside import write_comparison
 from pytest_cnnaudit.gallery.compare import compare, read_both
 from pytest_cnnaudit.gallery.read import StoredReport, read_report
 
-BROKEN_IMAGES = """async () => {
-    const images = [...document.images];
-    for (const image of images) {
-        image.loading = 'eager';
-        if (!image.complete) await new Promise((done) => { image.onload = image.onerror = done; });
-    }
-    return [images.length > 0, images.filter((image) => !image.naturalWidth).map((image) => image.src)];
-}"""
 ATTACK = "test_audit.py::test_attack[100%]"
 
 
@@ -360,7 +352,7 @@ def test_the_report_of_both_has_every_picture_and_can_be_compared_again(pair):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
-def test_the_report_of_both_opens(pair, open_page, width, scheme):
+def test_the_report_of_both_opens(pair, open_page, width, scheme, broken_images):
     folder, title, _ = pair
     url = (folder / "both" / "index.html").as_uri()
     page = open_page(url, width=width, scheme=scheme)
@@ -368,7 +360,7 @@ def test_the_report_of_both_opens(pair, open_page, width, scheme):
     assert "new compared with old" in page.locator("main").inner_text().lower()
     page.goto(f"{url}#{ATTACK.replace('%', '%25')}")
     page.locator(".test-page").wait_for()
-    assert page.evaluate(BROKEN_IMAGES) == [True, []]
+    assert broken_images(page) == [True, []]
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     exhibit = page.locator(".exhibit", has=page.get_by_role("heading", name=title, exact=True))
     assert "adversarial (old)" in exhibit.text_content()

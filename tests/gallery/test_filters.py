@@ -3,9 +3,6 @@
 import re
 
 import pytest
-from PIL import Image
-
-from pytest_cnnaudit.gallery import Report
 
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 INJECTED = "() => document.querySelectorAll('img[src=x], [onerror], script:not([src]), main script').length"
@@ -15,23 +12,6 @@ VISIBLE = """() => [...document.querySelectorAll('.exhibit-list li')].filter((it
 }).length"""
 
 views = pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")])
-
-
-@pytest.fixture
-def open_exhibits(open_page, tmp_path):
-    """A report of one test with these exhibits, opened at that test."""
-
-    def open_exhibits(*exhibits, **view):
-        run = {"started": "2026-01-01T00:00:00+00:00", "seed": 0, "device": "cpu", "command": "", "versions": {}}
-        report = Report(tmp_path / "report", run)
-        Image.new("RGB", (32, 32), "teal").save(tmp_path / "report" / "images" / "a.png")
-        found = {"name": "x", "title": "Attack", "settings": {}, "metrics": [], "notes": [], "cost": {}}
-        about = {"outcome": "passed", "message": "", "doc": "", "duration": 1.0, "model": None, "samples": None}
-        report.add({"id": "test_a.py::test_one", **about, "measurements": [{**found, "exhibits": list(exhibits)}]})
-        report.finish("finished", 0)
-        return open_page(f"{(tmp_path / 'report' / 'index.html').as_uri()}#test_a.py::test_one", **view)
-
-    return open_exhibits
 
 
 def row(title, status="", **figures):

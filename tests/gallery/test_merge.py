@@ -30,14 +30,6 @@ def test_two(audit):
 def test_both(audit):
     assert audit.attack(eps=0.04, attack="fgsm").robust_accuracy >= 0.5
 """
-BROKEN_IMAGES = """async () => {
-    const images = [...document.images];
-    for (const image of images) {
-        image.loading = 'eager';
-        if (!image.complete) await new Promise((done) => { image.onload = image.onerror = done; });
-    }
-    return [images.length > 0, images.filter((image) => !image.naturalWidth).map((image) => image.src)];
-}"""
 
 
 @pytest.fixture(scope="session")
@@ -116,16 +108,16 @@ def test_shards_become_one_report_with_all_their_pictures(shards, tmp_path):
     assert len((out / "records.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_merged_report_opens_like_any_other(shards, tmp_path, open_page):
+def test_a_merged_report_opens_like_any_other(shards, tmp_path, open_page, broken_images):
     out = tmp_path / "whole"
     merge(shards, out)
     page = open_page((out / "index.html").as_uri())
     assert page.locator("h1").inner_text().strip() == "1 of 3 audits fell short"
     assert page.locator(".test-link").count() == 3
-    assert page.evaluate(BROKEN_IMAGES) == [True, []]
+    assert broken_images(page) == [True, []]
     page.goto(f"{(out / 'index.html').as_uri()}#test_audit.py::test_both")
     page.locator(".test-page").wait_for()
-    assert page.evaluate(BROKEN_IMAGES) == [True, []]
+    assert broken_images(page) == [True, []]
 
 
 def test_a_merged_report_merges_again_to_the_same(shards, tmp_path):

@@ -8,9 +8,12 @@ const STATUS_TONES = {
 const ADDRESS_DELAY = 250; // milliseconds: browsers refuse an address that changes with every repeat of a key
 const SWIPE = 60; // pixels
 
+function statusTone(status) {
+  return Object.hasOwn(STATUS_TONES, status) ? STATUS_TONES[status] : 'idle';
+}
+
 function statusBadge(status) {
-  const tone = Object.hasOwn(STATUS_TONES, status) ? STATUS_TONES[status] : 'idle';
-  return element('span', { class: `badge tone-${tone}` }, status);
+  return element('span', { class: `badge tone-${statusTone(status)}` }, status);
 }
 
 const lightbox = {

@@ -20,10 +20,6 @@ function tableSection(table) {
     rows.length ? textTable(columns, rows, { label: table.title, statuses: table.rows.map((row) => row.status) }) : element('p', { class: 'facts' }, 'There are no rows.'));
 }
 
-function statusTone(status) {
-  return Object.hasOwn(STATUS_TONES, status) ? STATUS_TONES[status] : 'idle';
-}
-
 function verdictBadge(status) {
   const tone = statusTone(status);
   return element('span', { class: `badge tone-${tone}` }, mark(tone), status);
