@@ -10,6 +10,7 @@ from pytest_cnnaudit.questions.masking import MaskingQuestions
 from pytest_cnnaudit.questions.neighbours import NeighbourQuestions
 from pytest_cnnaudit.questions.neuron import NeuronQuestions
 from pytest_cnnaudit.questions.perturbation import PerturbationQuestions
+from pytest_cnnaudit.questions.regression import RegressionQuestions
 from pytest_cnnaudit.questions.robustness import RobustnessQuestions
 from pytest_cnnaudit.questions.saliency import SaliencyQuestions
 from pytest_cnnaudit.questions.synthesis import SynthesisQuestions
@@ -27,6 +28,7 @@ class Audit(
     PerturbationQuestions,
     FoolingQuestions,
     MaskingQuestions,
+    RegressionQuestions,
 ):
     """Measurements of one model on some samples, each with a named assertion.
 
@@ -43,4 +45,6 @@ class Audit(
         precision: of the passes that attacks make, ``"float32"`` or ``"bfloat16"``; what they find is always confirmed
             in the model's own.
         link: where the report of this audit will be, for failure messages.
+        cache: where results are kept, ``Cache(folder)``, so that nothing is measured twice; None to keep none.
+        baselines: what was measured last time, ``Baselines(file, test)``; None where nothing is compared with it.
     """

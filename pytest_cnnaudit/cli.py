@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_cnnaudit import terminal
+from pytest_cnnaudit import accepting, terminal
 from pytest_cnnaudit.gallery import ReportFolderError, plain
 from pytest_cnnaudit.gallery.beside import write_comparison
 from pytest_cnnaudit.gallery.compare import SAME, Comparison, MetricChange, TestChange, read_both
@@ -268,6 +268,12 @@ _COMMANDS = {
         "cnnaudit show cnnaudit-report --failed",
         _show_arguments,
         _show,
+    ),
+    "accept": _Command(
+        "take what a report measured as baselines, after a look at its page",
+        "cnnaudit accept cnnaudit-report --only 'tests/test_audit.py::test_not_worse[v1]'",
+        accepting.arguments,
+        accepting.run,
     ),
 }
 

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from html import escape
@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_cnnaudit.plugin import folder_key, link, location, picture_files, setting, uses_audit
+from pytest_cnnaudit.finished import location
+from pytest_cnnaudit.options import path_setting, setting
+from pytest_cnnaudit.places import cache_key, folder_key, link, picture_files
+from pytest_cnnaudit.plugin import uses_audit
 
 if TYPE_CHECKING:
     from pytest_cnnaudit.gallery import Report, Scribe
+
+_CACHED = 4 * 2**30  # bytes that stay in the cache; what was not used for longest goes
 
 
 class Gatherer:
@@ -31,6 +36,13 @@ class Gatherer:
         self._audits: set[str] = set()
         self._deselected = 0
         self._troubles: list[str] = []
+        if setting(config, "history"):
+            from pytest_cnnaudit.history import HistoryError, check
+
+            try:
+                check(path_setting(config, "history"))
+            except HistoryError as error:
+                raise pytest.UsageError(f"--cnnaudit-history: {error}") from None
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._deselected += sum(map(uses_audit, items))
@@ -42,8 +54,10 @@ class Gatherer:
             from pytest_cnnaudit.gallery import Report, Scribe
 
             self.scribe = Scribe(Report(self.config.stash[folder_key], _run_facts(self.config)))
-            if narrowed := _narrowed_by(self.config, self._deselected):
+            if narrowed := narrowed_by(self.config, self._deselected):
                 self.scribe.note(f"Only a part of the suite was selected ({narrowed}).")
+            if setting(self.config, "replay"):
+                self.scribe.note(f"Replayed on the samples of {setting(self.config, 'replay')} only.")
         return (yield)
 
     @pytest.hookimpl(tryfirst=True)
@@ -100,8 +114,29 @@ class Gatherer:
             self.scribe.note("The run was interrupted: tests that had not finished are missing.")
         elif session.shouldfail or session.shouldstop:
             self.scribe.note(f"The run was cut short: {session.shouldfail or session.shouldstop}.")
-        self.scribe.finish("interrupted" if interrupted else "finished", int(exitstatus))
+        if setting(self.config, "history") and not setting(self.config, "replay"):
+            self.scribe.amend(self._append_to_history)
+        self.scribe.finish("interrupted" if interrupted else "finished", int(session.exitstatus))
+        self._trim_cache()
         self._write_markdown(self.scribe.report)
+
+    def _append_to_history(self, run: dict[str, Any], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        from pytest_cnnaudit.history import HistoryError, append, with_history
+
+        path = path_setting(self.config, "history")
+        try:
+            append(path, run, records, self.config.rootpath)
+            return with_history(records, path)
+        except HistoryError as error:
+            self._troubles.append(f"--cnnaudit-history: {error}")
+            return records
+
+    def _trim_cache(self) -> None:
+        folder = self.config.stash[cache_key]
+        if folder is not None:
+            from pytest_cnnaudit.cache.store import Store
+
+            Store(folder).trim(_CACHED)
 
     def _write_markdown(self, report: Report) -> None:
         from pytest_cnnaudit.gallery.github import append_step_summary
@@ -133,6 +168,8 @@ class Gatherer:
             terminalreporter.write_line(f"{skipped} skipped, with their reasons in the report")
         for trouble in filter(None, [self.scribe.trouble, *self._troubles]):
             terminalreporter.write_line(trouble, red=True)
+        for line in _notices(self.scribe.report.records):
+            terminalreporter.write_line(line)
         terminalreporter.write_line(f"report: {self._shown_path()}")
         if os.environ.get("GITHUB_ACTIONS") == "true":
             from pytest_cnnaudit.gallery.github import failure_annotations
@@ -146,7 +183,23 @@ class Gatherer:
         return link(self.config, "").removesuffix("#")
 
 
-def _narrowed_by(config: pytest.Config, deselected: int) -> str:
+def _notices(records: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """What came from the cache, and how to see a failure again."""
+    measured = [each for record in records for each in record.get("measurements", ())]
+    cached = [each["cached"] for each in measured if each["cached"] is not None]
+    if known := sum(each["batches"] is None for each in cached):
+        yield f"{known} of {len(measured)} measurements came from the cache"
+    if continued := len(cached) - known:
+        yield f"{continued} of {len(measured)} measurements went on where an earlier run had stopped"
+    yield from dict.fromkeys(record["trouble"] for record in records if "trouble" in record)
+    for record in records:
+        if record.get("repro"):
+            yield f"to see {record['id']} fail again: {record['repro']['command']}"
+            if record["repro"]["trouble"]:
+                yield f"  {record['repro']['trouble']}"
+
+
+def narrowed_by(config: pytest.Config, deselected: int) -> str:
     """The options and arguments that left out tests, and how many audits were deselected; empty where nothing did."""
     given = {"-k": "keyword", "-m": "markexpr", "--lf": "lf", "--stepwise": "stepwise"}
     given |= {f"--{name.replace('_', '-')}": name for name in ("deselect", "ignore", "ignore_glob")}

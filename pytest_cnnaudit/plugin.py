@@ -1,12 +1,11 @@
 """The pytest plugin: options, fixtures and hooks, and nothing else. It imports no torch until an audit runs.
 
-What the one process that writes the report does is in `gatherer`.
+What the one process that writes does is in `gatherer` (the report) and `keeper` (the baselines).
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -14,115 +13,74 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_cnnaudit.finished import record_of
+from pytest_cnnaudit.options import (
+    add_options,
+    check_options,
+    check_unused,
+    enabled,
+    setting,
+)
+from pytest_cnnaudit.places import (
+    baselines,
+    bundle,
+    cache,
+    cache_folder,
+    cache_key,
+    folder_key,
+    is_worker,
+    link,
+    report_folder,
+)
+
 if TYPE_CHECKING:
     from pytest_cnnaudit.audit import Audit
-    from pytest_cnnaudit.gallery import PictureFiles
     from pytest_cnnaudit.model import AuditModel
     from pytest_cnnaudit.samples import Samples
 
 _PACKAGE = Path(__file__).parent
 _SKIPPED = "an audit: run with --cnnaudit"
-_DEFAULTS = {"dir": "cnnaudit-report", "device": "auto", "seed": "0", "precision": "float32"}
 
 audit_key = pytest.StashKey["Audit"]()
-folder_key = pytest.StashKey[Path]()
-files_key = pytest.StashKey["PictureFiles"]()
 
 
 # Options and configuration ---------------------------------------------------------------------------------------
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("cnnaudit", "audits of trained vision models")
-    group.addoption(
-        "--cnnaudit",
-        action="store_true",
-        default=None,
-        help="run the tests that use the audit fixture, and write the gallery; without it they are skipped",
-    )
-    group.addoption("--cnnaudit-dir", metavar="DIR", help="where the report goes (default: cnnaudit-report)")
-    group.addoption(
-        "--cnnaudit-device",
-        metavar="DEVICE",
-        help="auto, cpu, cuda, cuda:N or mps (default: auto, a GPU if there is one)",
-    )
-    group.addoption(
-        "--cnnaudit-seed", metavar="N", help="every random draw follows from it and from the test's id (default: 0)"
-    )
-    group.addoption(
-        "--cnnaudit-precision",
-        metavar="P",
-        help="of the passes that attacks make: float32 or bfloat16 (default: float32); what they find is confirmed in "
-        "the model's own",
-    )
-    parser.addini("cnnaudit", "run audits, as with --cnnaudit", type="bool", default=False)
-    parser.addini("cnnaudit_dir", "where the report goes, as with --cnnaudit-dir")
-    parser.addini("cnnaudit_device", "the device, as with --cnnaudit-device")
-    parser.addini("cnnaudit_seed", "the seed, as with --cnnaudit-seed")
-    parser.addini("cnnaudit_precision", "float32 or bfloat16, as with --cnnaudit-precision")
-
-
-def _enabled(config: pytest.Config) -> bool:
-    return bool(config.getoption("cnnaudit") or config.getini("cnnaudit"))
-
-
-def setting(config: pytest.Config, name: str) -> str:
-    return str(config.getoption(f"cnnaudit_{name}") or config.getini(f"cnnaudit_{name}") or _DEFAULTS[name])
-
-
-def _is_worker(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cnnaudit: uses the audit fixture (added to such tests by itself)")
-    if not _enabled(config):
+    if not enabled(config):
+        check_unused(config)
         return
-    if not re.fullmatch(r"\d+", setting(config, "seed")):
-        raise pytest.UsageError(f"--cnnaudit-seed is {setting(config, 'seed')!r}; give a whole number from 0.")
-    if setting(config, "precision") not in ("float32", "bfloat16"):
-        raise pytest.UsageError(f"--cnnaudit-precision is {setting(config, 'precision')!r}; use float32 or bfloat16.")
-    _check_device(setting(config, "device"))
-    if _is_worker(config):
-        config.stash[folder_key] = Path(config.workerinput["cnnaudit_dir"])  # type: ignore[attr-defined]
-        return
-    config.stash[folder_key] = folder = _report_folder(config)
-    from pytest_cnnaudit.gallery import ReportFolderError, check_folder
+    check_options(config)
+    if is_worker(config):
+        given = config.workerinput["cnnaudit"]  # type: ignore[attr-defined]
+        config.stash[folder_key] = Path(given["folder"])
+        config.stash[cache_key] = Path(given["cache"]) if given["cache"] else None
+        from pytest_cnnaudit.collected import Collected
 
-    try:
-        check_folder(folder)
-    except (ReportFolderError, OSError) as error:
-        raise pytest.UsageError(f"--cnnaudit-dir: {error}; give another folder.") from None
-    from pytest_cnnaudit.gatherer import Gatherer
+        config.pluginmanager.register(Collected(config), "cnnaudit-collected")
+    else:
+        from pytest_cnnaudit.gatherer import Gatherer
+        from pytest_cnnaudit.keeper import Keeper
 
-    config.pluginmanager.register(Gatherer(config), "cnnaudit-gatherer")
-
-
-def _report_folder(config: pytest.Config) -> Path:
-    """A path of the command line is relative to where pytest was called, one of the ini file to that file."""
-    if not config.getoption("cnnaudit_dir") and config.getini("cnnaudit_dir") and config.inipath is not None:
-        return config.inipath.parent / setting(config, "dir")
-    return config.invocation_params.dir / setting(config, "dir")
-
-
-def _check_device(device: str) -> None:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
-        raise pytest.UsageError(f"--cnnaudit-device is {device!r}; give auto, cpu, cuda, cuda:N or mps.")
-    if device not in ("auto", "cpu"):
-        from pytest_cnnaudit.engine import resolve_device
-        from pytest_cnnaudit.errors import AuditError
-
-        try:
-            resolve_device(device)
-        except AuditError as error:
-            raise pytest.UsageError(f"--cnnaudit-device: {error}") from None
+        config.stash[folder_key] = report_folder(config)
+        config.stash[cache_key] = cache_folder(config)
+        config.pluginmanager.register(Gatherer(config), "cnnaudit-gatherer")
+        config.pluginmanager.register(Keeper(config), "cnnaudit-keeper")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """A worker of xdist starts: it writes its pictures into the controller's folder."""
-    if folder_key in node.config.stash:
-        node.workerinput["cnnaudit_dir"] = str(node.config.stash[folder_key])
+    """A worker of xdist starts: it writes its pictures into the controller's folder, and shares its cache."""
+    stash = node.config.stash
+    if folder_key in stash:
+        kept = stash[cache_key]
+        node.workerinput["cnnaudit"] = {"folder": str(stash[folder_key]), "cache": "" if kept is None else str(kept)}
 
 
 # Fixtures --------------------------------------------------------------------------------------------------------
@@ -133,7 +91,7 @@ def audit_model(pytestconfig: pytest.Config) -> AuditModel:
     """The model under audit, an `AuditModel`; a suite defines its own in conftest.py."""
     from pytest_cnnaudit.errors import AuditError
 
-    if not _enabled(pytestconfig):
+    if not enabled(pytestconfig):
         pytest.skip(_SKIPPED)
     raise AuditError(
         "There is no model to audit: define the fixture audit_model in conftest.py and return an AuditModel from it."
@@ -149,29 +107,25 @@ def audit_samples() -> Samples | None:
 @pytest.fixture
 def audit(request: pytest.FixtureRequest, audit_model: AuditModel, audit_samples: Samples | None) -> Audit:
     """Measures, asserts and shows; what it does lands in the gallery under this test. See `pytest_cnnaudit.Audit`."""
-    if not _enabled(request.config):  # a test that asked for it by request.getfixturevalue
+    if not enabled(request.config):  # a test that asked for it by request.getfixturevalue
         pytest.skip(_SKIPPED)
     from pytest_cnnaudit.audit import Audit
 
     config, item = request.config, request.node
+    replayed = bundle(config, item.nodeid)
     made = Audit(
         audit_model,
-        audit_samples,
+        audit_samples if replayed is None or replayed.samples is None else replayed.samples,
         device=setting(config, "device"),
         seed=int(setting(config, "seed")),
         scope=item.nodeid,
         precision="bfloat16" if setting(config, "precision") == "bfloat16" else "float32",
         link=link(config, item.nodeid),
+        cache=cache(config),
+        baselines=baselines(config, item, replayed),
     )
     item.stash[audit_key] = made
     return made
-
-
-def link(config: pytest.Config, nodeid: str) -> str:
-    folder = config.stash[folder_key]
-    if folder.is_relative_to(config.invocation_params.dir):
-        folder = folder.relative_to(config.invocation_params.dir)
-    return f"{(folder / 'index.html').as_posix()}#{nodeid}"
 
 
 def uses_audit(item: pytest.Item) -> bool:
@@ -191,7 +145,7 @@ def uses_audit(item: pytest.Item) -> bool:
 def pytest_itemcollected(item: pytest.Item) -> None:
     if uses_audit(item):
         item.add_marker("cnnaudit")
-        if not _enabled(item.config):
+        if not enabled(item.config):
             item.add_marker(pytest.mark.skip(reason=_SKIPPED))
 
 
@@ -202,14 +156,14 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    if not (_enabled(item.config) and uses_audit(item)):
+    if not (enabled(item.config) and uses_audit(item)):
         return (yield)
     if call.excinfo is not None:
         _hide_our_frames(call.excinfo)
     report = yield
     report.__dict__["is_cnnaudit"] = True
     if report.when == "call" or report.outcome != "passed":
-        record = _record(item, call, report)
+        record = record_of(item, call, report, item.stash.get(audit_key, None))
         report.__dict__["cnnaudit"] = json.dumps(record, allow_nan=False)
         if "measurements" in record:
             from pytest_cnnaudit.alongside import with_properties
@@ -232,64 +186,6 @@ def _hides(failure: pytest.ExceptionInfo[BaseException]) -> bool:
     from pytest_cnnaudit.errors import AuditError
 
     return isinstance(failure.value, AuditError | AssertionError)
-
-
-def _record(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> dict[str, Any]:
-    documented = (getattr(getattr(item, "obj", None), "__doc__", None) or "").strip()
-    record = {
-        "id": item.nodeid,
-        "outcome": _outcome(call, report),
-        "message": _message(call, report),
-        "doc": " ".join(documented.split("\n\n")[0].split()),
-        "duration": round(report.duration, 3),
-        "location": location(report),
-    }
-    if report.when == "teardown":
-        return record
-    made = item.stash.get(audit_key, None)
-    if made is None:
-        return {**record, "model": None, "samples": None, "measurements": []}
-    from pytest_cnnaudit.records import audit_record
-
-    files = picture_files(item.config)
-    record |= audit_record(made, files.save)
-    if not _is_worker(item.config):
-        return record  # its pictures are waited for where it is written
-    from pytest_cnnaudit.gallery import with_pictures
-
-    return with_pictures(record, files.pending())
-
-
-def location(report: pytest.TestReport) -> dict[str, Any]:
-    """The file, relative to pytest's root folder, and the line counted from 1, where it is known."""
-    file, line, _ = report.location
-    return {"file": Path(file).as_posix(), "line": None if line is None else line + 1}
-
-
-def picture_files(config: pytest.Config) -> PictureFiles:
-    from pytest_cnnaudit.gallery import PictureFiles
-
-    return config.stash.setdefault(files_key, PictureFiles(config.stash[folder_key]))
-
-
-def _outcome(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
-    """``failed`` means that the model fell short; whatever kept the audit from its verdict is an ``error``."""
-    if hasattr(report, "wasxfail"):
-        return "xfailed" if report.outcome == "skipped" else "xpassed"
-    fell_short = call.excinfo is None or isinstance(call.excinfo.value, AssertionError | pytest.fail.Exception)
-    return "error" if report.outcome == "failed" and not (report.when == "call" and fell_short) else report.outcome
-
-
-def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
-    if report.outcome == "passed":
-        return ""
-    if report.outcome == "skipped":
-        if hasattr(report, "wasxfail"):
-            return str(report.wasxfail)
-        return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
-    if call.excinfo is None:
-        return str(report.longrepr)
-    return call.excinfo.exconly(tryshort=True).removeprefix("pytest_cnnaudit.errors.AuditError: ")
 
 
 # A plain assert on a metric tells its story -----------------------------------------------------------------------

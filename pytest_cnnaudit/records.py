@@ -42,6 +42,9 @@ def _measurement(measurement: Measurement, save: Save) -> dict[str, Any]:
         "metrics": [_metric(metric) for metric in measurement.metrics if metric.n],
         "notes": list(measurement.notes),
         "complete": measurement.complete,
+        "cached": None
+        if measurement.cached is None
+        else {"measured": measurement.cached.measured, "batches": measurement.cached.batches},
         "cost": {"forward": measurement.cost.forward, "backward": measurement.cost.backward},
         "exhibits": [_exhibit(exhibit, save) for exhibit in measurement.exhibits],
     }
@@ -60,7 +63,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
         "ci95": None if interval is None else [_number(end) for end in interval],
         "higher_is_better": metric.higher_is_better,
         "range": None if metric.bounds is None else list(metric.bounds),
-        "baseline": None,
+        "baseline": metric.baseline,
         "thresholds": [
             {"op": each.op, "value": each.threshold, "holds": each.holds, "on": each.on}
             for each in metric.comparisons

@@ -46,6 +46,12 @@ class Metric(float):
         bounds: the smallest and largest possible value, where there are such.
         help: one sentence that says what the figure is.
         story: lines that a person needs when the figure falls short.
+        column: the name of the per-sample values, in the measurement, that the figure is computed from; empty where
+            there are none, or not just as they are.
+        statistic: how it is computed from these: ``"share"``, ``"mean"`` or ``"quantile 0.05"``.
+
+    Attributes:
+        baseline: how it compares with what was measured last time, for the report; None where it was not compared.
 
     >>> accuracy = Metric(0.31, name="robust accuracy", n=512, count=158, ci95=(0.27, 0.35))
     >>> accuracy
@@ -57,7 +63,9 @@ class Metric(float):
     __slots__ = (
         "_interval",
         "_on",
+        "baseline",
         "bounds",
+        "column",
         "comparisons",
         "count",
         "help",
@@ -66,6 +74,7 @@ class Metric(float):
         "n",
         "name",
         "of",
+        "statistic",
         "story",
         "unit",
     )
@@ -84,13 +93,16 @@ class Metric(float):
         bounds: tuple[float, float] | None = None,
         help: str = "",
         story: tuple[str, ...] = (),
+        column: str = "",
+        statistic: str = "",
     ) -> Self:
         metric = super().__new__(cls, value)
         metric.name, metric.unit, metric.n, metric.of, metric.count = name, unit, n, of, count
         metric._interval, metric._on = ci95, ""
         metric.higher_is_better, metric.bounds, metric.help, metric.story = higher_is_better, bounds, help, story
+        metric.column, metric.statistic = column, statistic
         metric.comparisons = []
-        metric.link = ""
+        metric.link, metric.baseline = "", None
         return metric
 
     name: str
@@ -104,8 +116,11 @@ class Metric(float):
     bounds: tuple[float, float] | None
     help: str
     story: tuple[str, ...]
+    column: str
+    statistic: str
     comparisons: list[Comparison]
     link: str
+    baseline: Mapping[str, Any] | None
 
     @property
     def ci95(self) -> tuple[Metric, Metric] | None:
@@ -247,12 +262,17 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """Pictures that belong together: one sample, one filter."""
+    """Pictures that belong together: one sample, one filter.
+
+    `arrays` are the exact numbers behind the pictures, for who reproduces them: ``"adversarial"``, the image that an
+    attack made, C×H×W in [0, 1].
+    """
 
     title: str
     pictures: tuple[Picture, ...]
     status: str = ""
     figures: Mapping[str, str] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -384,6 +404,19 @@ class Table:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """What of a measurement was not measured now.
+
+    Attributes:
+        measured: when it was measured, in ISO 8601.
+        batches: how many batches an earlier run had finished before it was cut short; None where all was known.
+    """
+
+    measured: str
+    batches: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Measurement:
     """What every audit method returns; each kind adds its metrics as attributes.
@@ -398,6 +431,7 @@ class Measurement:
         cost: passes of samples through the model that were spent.
         notes: sentences a reader of the figures should know.
         exhibits: the pictures, charts and tables, in the order in which they are shown.
+        cached: where it, or a part of it, was known from an earlier run.
     """
 
     kind: str
@@ -409,13 +443,14 @@ class Measurement:
     cost: Cost = Cost()
     notes: tuple[str, ...] = ()
     exhibits: tuple[Exhibit | Chart | Table, ...] = ()
+    cached: Cached | None = None
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """All its metrics, the headline first; of those by class, the ones that were held against a threshold."""
+        """All its metrics, the headline first; of those by class, the ones held against a threshold or a baseline."""
         values = [getattr(self, each.name) for each in fields(self)]
         by_class = [metric for value in values if isinstance(value, Mapping) for metric in value.values()]
-        judged = [metric for metric in by_class if isinstance(metric, Metric) and metric.comparisons]
+        judged = [each for each in by_class if isinstance(each, Metric) and (each.comparisons or each.baseline)]
         return (*(value for value in values if isinstance(value, Metric)), *judged)
 
     def linked(self, link: str) -> Self:

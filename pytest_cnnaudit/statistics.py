@@ -51,8 +51,12 @@ def share(
     story: tuple[str, ...] = (),
     higher_is_better: bool | None = True,
     of: str = "sample",
+    column: str = "",
 ) -> Metric:
-    """The share of True among `values`, with its Wilson interval; NaN where there are none."""
+    """The share of True among `values`, with its Wilson interval; NaN where there are none.
+
+    `column` is what the measurement calls these values, where it keeps them per sample; so in `mean` and `quantile`.
+    """
     n, count = len(values), int(np.sum(values))
     return Metric(
         count / n if n else math.nan,
@@ -65,6 +69,8 @@ def share(
         bounds=(0, 1),
         help=help,
         story=story,
+        column=column,
+        statistic="share" if column else "",
     )
 
 
@@ -77,15 +83,17 @@ def mean(
     higher_is_better: bool | None = True,
     bounds: tuple[float, float] | None = (0, 1),
     groups: NDArray[np.integer] | None = None,
+    column: str = "",
 ) -> Metric:
     """The mean of `values`, with its bootstrap interval; NaN where there are none.
 
     Values of one group depend on each other, so whole groups are drawn for the interval (a cluster bootstrap of the
-    groups' means).
+    groups' means). For a `column` they must follow each other, and be equally large.
     """
     drawn = values
     if groups is not None and len(values):
         drawn = np.array([values[groups == group].mean() for group in np.unique(groups)])
+    statistic = _mean_over(groups) if column else ""
     return Metric(
         float(np.mean(values)) if len(values) else math.nan,
         name=name,
@@ -95,7 +103,18 @@ def mean(
         bounds=bounds,
         help=help,
         story=story,
+        column=column if statistic else "",
+        statistic=statistic,
     )
+
+
+def _mean_over(groups: NDArray[np.integer] | None) -> str:
+    if groups is None or not len(groups):
+        return "mean"
+    size = int(np.sum(groups == groups[0]))
+    apart = groups[::size]
+    evenly = len(groups) % size == 0 and np.array_equal(np.repeat(apart, size), groups)
+    return f"mean over groups of {size}" if evenly and len(np.unique(apart)) == len(apart) else ""
 
 
 def is_decided(total: float, done: int, n: int, at_least: float) -> bool:
@@ -137,6 +156,7 @@ def quantile(
     story: tuple[str, ...] = (),
     higher_is_better: bool | None = True,
     least: float = -math.inf,
+    column: str = "",
 ) -> Metric:
     """The smallest value that at least the share `q` of `values` does not exceed; infinite ones are values, too.
 
@@ -162,4 +182,6 @@ def quantile(
         higher_is_better=higher_is_better,
         help=help,
         story=story,
+        column=column,
+        statistic=f"quantile {q:g}" if column else "",
     )

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+import pytest_cnnaudit.alongside
 import pytest_cnnaudit.audit
-import pytest_cnnaudit.gallery  # noqa: F401
+import pytest_cnnaudit.cache.cache
+import pytest_cnnaudit.gallery.github
+import pytest_cnnaudit.keeper
+import pytest_cnnaudit.records  # noqa: F401
 
 CONFTEST = (Path(__file__).parent / "audits" / "tiny_suite.py").read_text()
 HEAVY = ("torch", "torchvision", "scipy", "PIL", "hypothesis", "numpy", "tqdm")
@@ -21,12 +25,13 @@ ATTACK = "def test_attack(audit):\n    audit.attack(eps=0.12, attack='fgsm')\n" 
 
 @pytest.fixture
 def run(pytester):
-    """Runs test_audit.py (dedented) of the tiny suite with --cnnaudit; warnings are errors there too."""
+    """Runs test_audit.py (dedented) of the tiny suite with --cnnaudit, measuring anew; warnings are errors, too."""
     pytester.makeconftest(CONFTEST)
 
     def run(tests, *args, audit=True):
         pytester.makepyfile(test_audit=textwrap.dedent(tests))
-        return pytester.runpytest_inprocess(*["--cnnaudit"][:audit], "-Werror", *args, no_reraise_ctrlc=True)
+        flags = ["--cnnaudit", "--cnnaudit-no-cache"] if audit else []
+        return pytester.runpytest_inprocess(*flags, "-Werror", *args, no_reraise_ctrlc=True)
 
     return run
 
@@ -591,7 +596,7 @@ def test_the_schema_of_the_report(run, reported, pytester):
     assert [each["name"] for each in test["measurements"]] == ["filters", "attack", "saliency", "saliency"]
     for measurement in test["measurements"]:
         assert set(measurement) == {
-            "name", "title", "settings", "metrics", "notes", "complete", "cost", "exhibits",
+            "name", "title", "settings", "metrics", "notes", "complete", "cached", "cost", "exhibits",
         }  # fmt: skip
         assert measurement["complete"] is (measurement["name"] != "attack")  # its verdict was certain early
         assert all(isinstance(value, str) for value in measurement["settings"].values())

@@ -229,3 +229,28 @@ def test_the_interval_of_a_quantile_covers_that_of_the_population_95_times_in_10
         discrete += low <= math.ceil(true * 3) <= high
     assert hits / times >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / times)
     assert discrete >= hits
+
+
+def test_a_metric_says_which_column_it_is_what_statistic_of():
+    held, size = np.array([True, False, True]), np.arange(1.0, 9)
+    made = {
+        "share": share(held, name="a", column="held"),
+        "mean": mean(size, name="b", column="size"),
+        "quantile 0.05": quantile(size, 0.05, name="c", column="size"),
+        "mean over groups of 2": mean(size, name="d", column="size", groups=np.arange(8) // 2),
+    }
+    assert {metric.statistic: metric.column for metric in made.values()} == {
+        "share": "held",
+        "mean": "size",
+        "quantile 0.05": "size",
+        "mean over groups of 2": "size",
+    }
+    assert list(made) == [metric.statistic for metric in made.values()]
+    without = share(held, name="a"), mean(size, name="b"), quantile(size, 0.5, name="c")
+    assert {(metric.column, metric.statistic) for metric in without} == {("", "")}
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 1, 1, 1, 2, 2, 2], [0, 1, 0, 1, 2, 3, 2, 3], [0, 0, 1, 1, 0, 0, 1, 1]])
+def test_groups_that_are_uneven_or_apart_have_no_column(groups):
+    found = mean(np.arange(8.0), name="d", column="size", groups=np.array(groups))
+    assert (found.column, found.statistic) == ("", "")

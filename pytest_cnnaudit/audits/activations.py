@@ -102,6 +102,7 @@ def measure_activations(
             higher_is_better=None,
             story=(*story, *notes),
             help="Mean share of the layer's units that are not above zero.",
+            column="sparsity",
         ),
         channels=channels,
     )

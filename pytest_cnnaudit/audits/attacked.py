@@ -211,4 +211,6 @@ def attacked_row(
     )
     size = radius(float(length(change[None], norm)), norm)
     figures = {"label": model.class_name(sample.label), "‖δ‖": size, **({"by": by[i]} if by[i] else {})}
-    return Row(sample.id, shown, status, figures)
+    exact = attacked.to(torch.promote_types(attacked.dtype, torch.float32))  # numpy knows no bfloat16
+    arrays = {"adversarial": exact.cpu().numpy().copy()}  # not the whole batch
+    return Row(sample.id, shown, status, figures, arrays)

@@ -85,6 +85,7 @@ def measure_curve(
     run = described(attack, names, auto)
     story = f"attack: {run}, {norm}, eps {radius(radii[0], norm)} to {radius(radii[-1], norm)}, seed {engine.seed}"
     held = {each: found["falls"] > index for index, each in enumerate(radii)}
+    share_held = np.mean(list(held.values()), axis=0)
     return RobustnessCurve(
         kind="robustness_curve",
         title="Robust accuracy over eps",
@@ -95,7 +96,7 @@ def measure_curve(
             **run_settings(engine, options),
         },
         ids=samples[found.positions].ids,
-        per_sample=found.columns,
+        per_sample={**found.columns, "share_held": share_held},
         cost=cost,
         exhibits=(
             _chart(model, found, samples[found.positions].ids, held, norm),
@@ -103,13 +104,17 @@ def measure_curve(
             *every_sample(found, len(samples)),
         ),
         mean_robust_accuracy=mean(
-            np.mean(list(held.values()), axis=0),
+            share_held,
             name="mean robust accuracy",
+            column="share_held",
             story=(story,),
             help="The robust accuracy, averaged over the radii of the curve.",
         ),
         clean_accuracy=share(
-            found["correct"], name="clean accuracy", help="Share classified correctly without an attack."
+            found["correct"],
+            name="clean accuracy",
+            help="Share classified correctly without an attack.",
+            column="correct",
         ),
         robust_accuracy={
             each: share(values, name=f"robust accuracy at {radius(each, norm)}", story=(story,))

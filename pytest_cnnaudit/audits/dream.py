@@ -93,7 +93,7 @@ def measure_dream(
         title="DeepDream",
         settings={"layer": mixed, **described, "seed": str(engine.seed)},
         ids=samples[found.positions].ids,
-        per_sample={name: found[name] for name in ("before", "after")},
+        per_sample={"before": found["before"], "after": found["after"], "growth": growth},
         cost=cost,
         notes=(f"{silent} of {count} images excite the layers to nothing as they are; growth leaves them out.",)
         if silent
@@ -113,6 +113,7 @@ def measure_dream(
             name="activity growth",
             least=0,
             help="How many times as active the layers are after the dream; the median.",
+            column="growth",
         ),
     )
 

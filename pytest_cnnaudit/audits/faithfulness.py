@@ -132,6 +132,7 @@ def measure_faithfulness(
     story = (f"{named}; target {'label' if target is None else target}", *notes)
     insertion, deletion = found["insertion"], found["deletion"]
     random_insertion, random_deletion = found["random_insertion"], found["random_deletion"]
+    over, under = insertion - random_insertion, random_deletion - deletion
     return FaithfulnessMeasurement(
         kind="saliency_faithfulness",
         title="Is the map what the model needs?",
@@ -142,7 +143,7 @@ def measure_faithfulness(
             "random order": _REFERENCES[reference],
         },
         ids=samples[found.positions].ids,
-        per_sample=found.columns,
+        per_sample={**found.columns, "insertion_over_random": over, "deletion_under_random": under},
         complete=len(found) == len(samples),
         cost=cost,
         notes=tuple(notes),
@@ -152,6 +153,7 @@ def measure_faithfulness(
             name="insertion",
             story=story,
             help="Area under the target's probability as the most important pixels are inserted; 1 is best.",
+            column="insertion",
         ),
         deletion=mean(
             deletion,
@@ -159,17 +161,20 @@ def measure_faithfulness(
             higher_is_better=False,
             story=story,
             help="Area under the target's probability as the most important pixels are deleted; 0 is best.",
+            column="deletion",
         ),
         insertion_over_random=mean(
-            insertion - random_insertion,
+            over,
             name="insertion over random",
+            column="insertion_over_random",
             bounds=(-1, 1),
             story=(f"insertion {figure(insertion.mean())}, random {figure(random_insertion.mean())}", *story),
             help="By how much the insertion of the map's order is larger than that of a random one.",
         ),
         deletion_under_random=mean(
-            random_deletion - deletion,
+            under,
             name="deletion under random",
+            column="deletion_under_random",
             bounds=(-1, 1),
             story=(f"deletion {figure(deletion.mean())}, random {figure(random_deletion.mean())}", *story),
             help="By how much the deletion of the map's order is smaller than that of a random one.",

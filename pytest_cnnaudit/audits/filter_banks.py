@@ -135,6 +135,8 @@ def _measurement(banks: Sequence[Bank], found: Alike, noises: Mapping[str, Seque
             bounds=(0, 1),
             help="Mean |cosine| of each filter with its best match in each other bank, over shifts and sign.",
             story=story,
+            column="similarity",
+            statistic="mean",
         ),
         noise=baseline("white noise", "white noise of the same shapes"),
         smooth_noise=baseline("smooth noise", "noise that is as smooth and as coloured as the banks"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from pytest_cnnaudit.audits import pictures
@@ -75,7 +76,10 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
         f"white noise has roughness 1.00 and variance-entropy ratio 1.00; roughest: {_roughest(roughness, live)}",
     )
 
-    def median(values: torch.Tensor, label: str, text: str, top: float) -> Metric:
+    def of_the_live(values: torch.Tensor) -> NDArray[np.float64]:
+        return np.where(live.numpy(), values.double().numpy(), np.nan)
+
+    def median(values: torch.Tensor, label: str, text: str, top: float, column: str) -> Metric:
         of_live = values[live].numpy()
         return Metric(
             float(np.median(of_live)),
@@ -87,6 +91,8 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             bounds=(0, top),
             help=text,
             story=story,
+            column=column,
+            statistic="median",
         )
 
     def plain(value: float, label: str, text: str, *, better: bool | None = None, top: float | None = 1) -> Metric:
@@ -115,6 +121,9 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             "dead": is_dead.numpy(),
             "duplicate": has_twin,
             "p_white_noise": p.numpy(),
+            "live_roughness": of_the_live(roughness),
+            "live_high_frequency_energy": of_the_live(high),
+            "structured": of_the_live(p < UNLIKE_NOISE),
         },
         notes=()
         if judged
@@ -124,7 +133,11 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
         exhibits=(_grid(name, weight, roughness, norms, is_dead, p, pairs),),
         layer=name,
         roughness=median(
-            roughness, "roughness", "Median von Neumann ratio of the live filters: 0 constant, 1 white noise.", 2
+            roughness,
+            "roughness",
+            "Median von Neumann ratio of the live filters: 0 constant, 1 white noise.",
+            2,
+            column="live_roughness",
         ),
         structured=share(
             (p < UNLIKE_NOISE)[live].numpy(),
@@ -132,6 +145,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             name="structured filters",
             story=story,
             help="Share of live filters that white noise of this shape would not produce (p < 0.01).",
+            column="structured",
         ),
         variance_entropy_ratio=plain(
             ratio,
@@ -141,7 +155,11 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             text="Variance entropy against Gaussian kernels of this shape: 1 is noise.",
         ),
         high_frequency_energy=median(
-            high, "high-frequency energy", "Median share of energy above half of Nyquist; noise 0.80.", 1
+            high,
+            "high-frequency energy",
+            "Median share of energy above half of Nyquist; noise 0.80.",
+            1,
+            column="live_high_frequency_energy",
         ),
         dead=share(
             is_dead.numpy(),
@@ -150,6 +168,7 @@ def _measured(name: str, weight: torch.Tensor) -> FilterMeasurement:
             higher_is_better=False,
             story=story,
             help="Share of filters with a norm under 1% of the layer's largest.",
+            column="dead",
         ),
         duplicates=share(
             has_twin[live.numpy()],

@@ -86,7 +86,7 @@ def measure_fooling(
         rows = tuple(replace(row, figures={k: v for k, v in row.figures.items() if k != "label"}) for row in rows)
     size, name = found["perturbation"], model.class_name(wanted)
     described = ", ".join(each.name for each in attacks)
-    moved = size[size > 0]
+    moved, fooled = size[size > 0], np.isfinite(size)
     surely = "" if confidence is None else f" with confidence {confidence:g}"
     never = int(np.isinf(size).sum())
     already = len(size) - len(moved)
@@ -107,7 +107,7 @@ def measure_fooling(
             **run_settings(engine, options),
         },
         ids=samples[found.positions].ids,
-        per_sample=found.columns,
+        per_sample={**found.columns, "change": np.where(size > 0, size, np.nan), "fooled": fooled},
         cost=cost,
         notes=tuple(notes),
         exhibits=(Exhibit(f"Into {name}", text, rows, columns=("original", "fooled", *COLUMNS[2:])),) if rows else (),
@@ -120,8 +120,8 @@ def measure_fooling(
             help=f"The least that turns any of the images into {name}.",
             story=tuple(story),
         ),
-        median=quantile(moved, 0.5, name="median fooling change", story=tuple(story), least=0),
-        fooled=share(np.isfinite(size), name="fooled", higher_is_better=False, of="image"),
+        median=quantile(moved, 0.5, name="median fooling change", story=tuple(story), least=0, column="change"),
+        fooled=share(fooled, name="fooled", higher_is_better=False, of="image", column="fooled"),
     )
 
 

@@ -243,6 +243,7 @@ def _measurement(
             higher_is_better=False,
             story=(*story, *notes),
             help=f"Share of noises and classes where the confidence came to {limits['confidence']} or more.",
+            column="certain",
         ),
         confidence=mean(
             found["confidence"],
@@ -250,6 +251,7 @@ def _measurement(
             groups=found.positions // classes,
             higher_is_better=False,
             help="Mean softmax probability of the class that the noise was changed towards.",
+            column="confidence",
         ),
         noise_certain=share(
             found["noise_certain"][first],

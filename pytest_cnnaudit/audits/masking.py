@@ -133,7 +133,7 @@ def measure_masking(
         help="Share of the checklist against gradient masking that raised no suspicion.",
         story=tuple(check.meaning for check in checks if not check.passed),
     )
-    figures = {check.column: check.metric for check in checks}
+    figures: dict[str, Any] = {check.column: check.metric for check in checks}
     return MaskingMeasurement(
         kind="gradient_masking",
         title="Gradient masking",

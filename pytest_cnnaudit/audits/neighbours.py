@@ -187,14 +187,16 @@ def _measurement(
     story += notes
 
     def agreement(space: str, name: str, help: str) -> Metric:
-        return mean(shares[space], name=name, story=tuple(story), help=help)
+        return mean(shares[space], name=name, story=tuple(story), help=help, column=f"{space}_agreement")
 
+    columns = {f"{space}_agreement": np.where(scored, each, np.nan) for space, each in found.shares.items()}
+    columns["gain"] = columns["feature_agreement"] - columns["pixel_agreement"]
     return NeighbourMeasurement(
         kind="neighbours",
         title="Nearest neighbours",
         settings={"features": described, "k": str(k)},
         ids=samples.ids,
-        per_sample={**found.shares, "label": found.labels, "scored": scored},
+        per_sample={**found.shares, **columns, "label": found.labels, "scored": scored},
         cost=cost,
         notes=notes,
         exhibits=(*neighbour_exhibits(model, samples, found), *_every_sample(model, samples, engine, found)),
@@ -222,6 +224,7 @@ def _measurement(
             story=tuple(story),
             bounds=(-1, 1),
             help="Feature agreement less pixel agreement, sample by sample.",
+            column="gain",
         ),
         best=best,
         nearest=found.nearest,

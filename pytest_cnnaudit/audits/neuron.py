@@ -229,7 +229,7 @@ def _measurement(
             "method": neuron.method,
         },
         ids=samples[found.positions].ids,
-        per_sample=found.columns,
+        per_sample={**found.columns, "active": activations > 0},
         cost=cost,
         notes=tuple(notes),
         exhibits=(_sheet(neuron, rows), _rows(neuron, rows)),
@@ -243,6 +243,7 @@ def _measurement(
             activations > 0,
             name="active samples",
             help="Share of samples that the neuron responds to with more than 0.",
+            column="active",
         ),
         one_class=share(
             labels == label,

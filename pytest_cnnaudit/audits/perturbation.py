@@ -122,7 +122,10 @@ def measure_min_perturbation(
         median=_quantile(size, 0.5, told),
         quantiles={q: _quantile(size, q, told) for q in sorted({0.05, 0.25, 0.75, 0.95, *thresholds} - {0.5})},
         clean_accuracy=share(
-            found["correct"], name="clean accuracy", help="Share classified correctly without an attack."
+            found["correct"],
+            name="clean accuracy",
+            help="Share classified correctly without an attack.",
+            column="correct",
         ),
         fooled=share(np.isfinite(size), name="fooled", higher_is_better=None, help="Share that anything fools at all."),
         attacks=names,
@@ -163,7 +166,7 @@ def _quantile(size: NDArray[np.floating], q: float, story: tuple[str, ...]) -> M
     percent = f"{100 * q:.6g}%"
     name = "median perturbation" if q == 0.5 else f"{percent} quantile of the perturbation"
     text = f"At most {percent} of the samples are fooled by less; where the model is wrong already it is 0."
-    return quantile(size, q, name=name, help=text, story=story, least=0)
+    return quantile(size, q, name=name, help=text, story=story, least=0, column="perturbation")
 
 
 def _exhibits(found: Part) -> tuple[Exhibit, ...]:

@@ -141,8 +141,12 @@ def measure_robustness(
             bounds=(0, 1),
             help=f"Share of samples that are classified correctly and stay so under attack.{counted}",
             story=tuple(story),
+            column="" if verdict.stopped else "robust",
+            statistic="" if verdict.stopped else "share",
         ),
-        clean_accuracy=share(correct, name="clean accuracy", help="Share classified correctly without an attack."),
+        clean_accuracy=share(
+            correct, name="clean accuracy", help="Share classified correctly without an attack.", column="correct"
+        ),
         attack_success_rate=share(
             ~verdict.holds[correct],
             name="attack success rate",

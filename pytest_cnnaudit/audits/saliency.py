@@ -136,15 +136,16 @@ def _of_boxes(samples: Samples, found: Part, described: Mapping[str, str], cost:
     centred = (
         f"The centre lies on the object in {100 * centre:.0f}% of the samples, a random point in {100 * chance:.0f}%."
     )
-    metrics = {score: scored.metric(score, story) for score in _BOXED}
-    iou = np.full(len(found), np.nan)
-    iou[found["scored"]] = scored.maps["iou"]
+    metrics: dict[str, Any] = {score: scored.metric(score, story) for score in _BOXED}
+    values: dict[str, NDArray[Any]] = {score: np.full(len(found), np.nan) for score in _BOXED}
+    for score in _BOXED:
+        values[score][found["scored"]] = scored.maps[score]
     return SaliencyMeasurement(
         kind="saliency",
         title="Where the model looks",
         settings=described,
         ids=samples[found.positions].ids,
-        per_sample={**_columns(found), "iou": iou},
+        per_sample={**_columns(found), **values},
         cost=cost,
         notes=(centred, *_notes(samples, found)),
         complete=len(found) == len(samples),
@@ -174,7 +175,7 @@ def _of_grids(
     )
     notes = _notes(samples, found)
     why = "the samples have no boxes or masks: give Samples boxes= or masks=, or use the grid pointing game"
-    named = {score: _missing(NAMES[score], why) for score in _BOXED}
+    named: dict[str, Any] = {score: _missing(NAMES[score], why) for score in _BOXED}
     return SaliencyMeasurement(
         kind="saliency",
         title="Grid pointing game",
@@ -192,6 +193,7 @@ def _of_grids(
             groups=found.positions // cells,
             story=(_words(described), played, *notes),
             help="Mean share of a class's map that lies in the cell of its image.",
+            column="energy",
         ),
         over_centre=_missing("over the centre", why),
         centre_point=_missing("always the centre", why),

@@ -98,8 +98,8 @@ class Scored:
         values, name = self.maps[score], NAMES[score]
         story = (story[0], self.words(score), *story[1:])
         if score in ("pointing_game", "max_box_acc"):
-            return share(values > 0, name=name, story=story, help=_HELP[score])
-        return mean(values, name=name, story=story, help=_HELP[score])
+            return share(values > 0, name=name, story=story, help=_HELP[score], column=score)
+        return mean(values, name=name, story=story, help=_HELP[score], column=score)
 
     def words(self, score: str) -> str:
         """One line on what the score is to be held against."""

@@ -140,7 +140,7 @@ def measure_sanity(
             "stages": str(len(cuts)),
         },
         ids=samples[found.positions].ids,
-        per_sample=found.columns,
+        per_sample={**found.columns, "similarity": correlations[:, -1], "similarity_of_head": correlations[:, 0]},
         cost=cost,
         notes=notes,
         exhibits=(_chart(measured, explains.described["method"]), _table(measured, len(found)), _rows(found, names)),
@@ -149,12 +149,14 @@ def measure_sanity(
             "similarity",
             story,
             "Rank correlation of the map with that of the same network with all its layers re-initialised.",
+            "similarity",
         ),
         similarity_of_head=_mean(
             correlations[:, 0],
             "similarity of head" if cuts[0] == 1 else "similarity at the first stage",
             story,
             "The same with the last layer alone re-initialised.",
+            "similarity_of_head",
         ),
         ssim=_mean(found["ssim"][:, -1], "SSIM", story, "Structural similarity of the same two maps, each in [0, 1]."),
         compared=share(
@@ -235,8 +237,16 @@ class _Step:
         return Row(sample.id, (image, *shown), figures={"similarity": captions[-1]})
 
 
-def _mean(values: NDArray[np.floating], name: str, story: tuple[str, ...], help: str = "") -> Metric:
-    return mean(values[np.isfinite(values)], name=name, higher_is_better=False, bounds=(-1, 1), story=story, help=help)
+def _mean(values: NDArray[np.floating], name: str, story: tuple[str, ...], help: str = "", column: str = "") -> Metric:
+    return mean(
+        values[np.isfinite(values)],
+        name=name,
+        higher_is_better=False,
+        bounds=(-1, 1),
+        story=story,
+        help=help,
+        column=column,
+    )
 
 
 def _notes(found: Part, order: Order) -> tuple[str, ...]:

@@ -14,6 +14,13 @@ from pytest_cnnaudit.model.borrow import Precision
 from pytest_cnnaudit.samples import Batch, Samples
 from pytest_cnnaudit.seeds import derived_seed
 
+Step = Callable[[Batch], Part]
+"""Measures one batch."""
+
+
+def _as_it_is(step: Step) -> Step:
+    return step
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
@@ -25,6 +32,7 @@ class Engine:
         seed: every draw of a measurement follows from it, from `scope` and from the sample's id.
         scope: sets the draws of one measurement apart from those of others.
         precision: of the passes that attacks make; what they find is always confirmed in the model's own.
+        resumed: what becomes of a step where batches that an earlier run has finished are known.
     """
 
     device: torch.device
@@ -32,6 +40,7 @@ class Engine:
     seed: int = 0
     scope: str = ""
     precision: Precision = "float32"
+    resumed: Callable[[Step], Step] = _as_it_is
 
     def draw_seed(self, sample_id: str = "") -> int:
         """The seed for what is drawn for one sample, or for the measurement as a whole; below 2³²."""
@@ -44,7 +53,7 @@ class Engine:
     def measure(
         self,
         samples: Samples,
-        step: Callable[[Batch], Part],
+        step: Step,
         *,
         title: str,
         decided: Callable[[Part], bool] = lambda _: False,
@@ -64,7 +73,7 @@ class Engine:
         """
         found: Part | None = None
         with tqdm(total=len(samples), desc=title, unit="img", disable=None, delay=2, leave=False) as progress:
-            for part in self._parts(samples, step, batches):
+            for part in self._parts(samples, self.resumed(step), batches):
                 found = part if found is None else found.merge(part)
                 progress.update(len(part))
                 if decided(found):
@@ -73,7 +82,7 @@ class Engine:
             raise AuditError(f"There are no samples to measure in {samples.source}.")
         return found
 
-    def _parts(self, samples: Samples, step: Callable[[Batch], Part], batches: int) -> Iterator[Part]:
+    def _parts(self, samples: Samples, step: Step, batches: int) -> Iterator[Part]:
         size = batches * self.at_once(samples)
         for batch in samples.batches(size, self.device):
             begin = 0

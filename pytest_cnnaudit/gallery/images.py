@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_cnnaudit.gallery.last import take_back
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -60,7 +62,9 @@ class PictureFiles:
                 "thumb": f"images/{name}-small.webp" if longer > _LARGE else None,
                 "numbers": f"data/pixels/{name}.js" if picture.form == "numbers" else None,
             }
-            if not all((self.folder / path).exists() for path in paths.values() if path):
+            if not all(
+                (self.folder / path).exists() or take_back(self.folder, path) for path in paths.values() if path
+            ):
                 self._pool = self._pool or ThreadPoolExecutor(_THREADS, thread_name_prefix="cnnaudit-pictures")
                 self._writing.append(self._pool.submit(_write, pixels, picture.form, paths, self.folder))
         return paths
@@ -114,7 +118,7 @@ def _encoded(image: Any, path: str, form: Form) -> bytes:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash, never meets half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

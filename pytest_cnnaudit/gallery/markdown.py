@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pytest_cnnaudit.gallery import plain
+from pytest_cnnaudit.gallery.costs import cache_words, passes
 from pytest_cnnaudit.gallery.images import write_atomically
 from pytest_cnnaudit.gallery.judged import (
     SIGNS,
@@ -19,11 +20,11 @@ from pytest_cnnaudit.gallery.judged import (
     interval_of,
     is_close,
     judged_metrics,
-    may_be_chance,
     metrics_of,
     rounded,
 )
 from pytest_cnnaudit.gallery.outcomes import WORDS
+from pytest_cnnaudit.gallery.since import change_words, gain, step, verdict_of
 from pytest_cnnaudit.gallery.story import story
 
 MARKER = "<!-- pytest-cnnaudit -->"
@@ -172,9 +173,9 @@ def _skipped(records: Iterable[dict[str, Any]]) -> str:
 def _changes(records: Iterable[dict[str, Any]], link: str, room: int) -> tuple[str, int]:
     """Metrics that have a baseline: what got worse by more than chance first."""
     found = [(record, metric) for record in records for metric in metrics_of(record) if metric.get("baseline")]
-    found = [each for each in found if None not in (each[1]["value"], each[1]["baseline"]["value"])]
-    changed = [each for each in found if each[1]["value"] != each[1]["baseline"]["value"]]
-    rows = [_change(*each, link) for each in sorted(changed, key=lambda each: _gain(each[1]))]
+    found = [each for each in found if verdict_of(each[1]) or step(each[1]) is not None]
+    changed = [each for each in found if verdict_of(each[1]) != "same" and step(each[1]) != 0]
+    rows = [_change(*each, link) for each in sorted(changed, key=lambda each: gain(each[1]))]
     if not found:
         return "", 0
     head = "| Audit | Metric | Before | Now | Change |\n|---|---|---|---|---|\n" if rows else ""
@@ -188,23 +189,10 @@ def _changes(records: Iterable[dict[str, Any]], link: str, room: int) -> tuple[s
 
 
 def _change(record: dict[str, Any], metric: dict[str, Any], link: str) -> str:
-    before, gain = metric["baseline"], _gain(metric)
-    step = metric["value"] - before["value"]
-    word = "" if metric["higher_is_better"] is None else " better" if gain > 0 else " worse"
-    chance = ", within the interval" if may_be_chance(before, metric) else ""
-    change = f"{'+' if step > 0 else '−'}{plain.text(rounded(abs(step), metric['unit']))}{word}{chance}"
+    before = metric["baseline"]
     of = f" ({plain.text(before['of'])})" if before.get("of") else ""
     shown = f"{plain.text(metric['name'])} | {plain.text(before['display'])}{of} | {plain.text(metric['display'])}"
-    return f"| {_named(record, link)} | {shown} | {change} |\n"
-
-
-def _gain(metric: Mapping[str, Any]) -> float:
-    """How much better it got, in widths of its interval where there is one, else as a share of what it was."""
-    step = metric["value"] - metric["baseline"]["value"]
-    interval = interval_of(metric)
-    width = interval[1] - interval[0] if interval else 0
-    share = step / (width or abs(metric["baseline"]["value"]) or 1)
-    return float({True: share, False: -share}.get(metric["higher_is_better"], abs(share)))
+    return f"| {_named(record, link)} | {shown} | {plain.text(change_words(metric))} |\n"
 
 
 def _failures(records: Iterable[dict[str, Any]], room: int) -> str:
@@ -226,7 +214,8 @@ def _facts(run: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
         "Seed": plain.text(run.get("seed", "")),
         "Started": plain.text(run.get("started", "")),
         "Duration": f"{run['duration']:.0f} s" if run.get("duration") is not None else "",
-        "Passes": f"{_passes(records, 'forward'):,} forward, {_passes(records, 'backward'):,} backward",
+        "Passes": f"{passes(records, 'forward'):,} forward, {passes(records, 'backward'):,} backward",
+        "From the cache": cache_words(records),
         "Versions": ", ".join(
             f"{plain.text(name)} {plain.text(number)}" for name, number in run.get("versions", {}).items()
         ),
@@ -234,11 +223,6 @@ def _facts(run: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
     }
     lines = "".join(f"- {name}: {text}\n" for name, text in facts.items() if text)
     return f"<details><summary>How it was run</summary>\n\n{lines}\n</details>\n\n"
-
-
-def _passes(records: Iterable[Mapping[str, Any]], way: str) -> int:
-    measurements = (each for record in records for each in record.get("measurements", ()))
-    return sum(each["cost"][way] for each in measurements if each.get("cost"))
 
 
 def _model(model: Mapping[str, Any]) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_cnnaudit.gallery import last
 from pytest_cnnaudit.gallery.images import write_atomically
 from pytest_cnnaudit.gallery.markdown import write_pull_request_report
 from pytest_cnnaudit.gallery.story import story
 
 SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
-_OURS = ("index.html", "report.json", "report.md", "records.jsonl", "images", "assets", "data")
+_OLD = ("report.md", "records.jsonl", "images", "data/pixels", "assets", "repro")
 PICTURED = ("rows", "grid", "samples")
 """The kinds of exhibits that hold pictures."""
 _WITHOUT_APPEAL = ("failed", "error", "crashed")
@@ -29,17 +30,26 @@ class ReportFolderError(Exception):
 
 def check_folder(folder: Path) -> None:
     """Raise a `ReportFolderError` where a report would overwrite anything but an earlier report."""
-    if folder.is_dir() and (not any(folder.iterdir()) or _is_report(folder)):
+    if folder.is_dir() and (not any(entry.suffix != ".tmp" for entry in folder.iterdir()) or _is_report(folder)):
         return
     if folder.exists():
         raise ReportFolderError(f"{folder} holds something else than a report of this plugin")
 
 
 def _is_report(folder: Path) -> bool:
+    return _generator_of(folder).startswith("pytest-cnnaudit")
+
+
+def _generator_of(folder: Path) -> str:
+    """What wrote the report in a folder; empty where there is none."""
     try:
-        return str(json.loads((folder / "report.json").read_text())["generator"]).startswith("pytest-cnnaudit")
+        return str(json.loads((folder / "report.json").read_text())["generator"])
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return ""
+
+
+def _generator(run: Mapping[str, Any]) -> str:
+    return f"pytest-cnnaudit {run.get('versions', {}).get('pytest-cnnaudit', '')}".strip()
 
 
 class Report:
@@ -63,7 +73,7 @@ class Report:
         self._records: dict[str, dict[str, Any]] = {}
         self._began = time.monotonic()
         self._spent = 0.0
-        _prepare(folder)
+        _prepare(folder, self.run)
         self._write()
 
     @property
@@ -84,10 +94,15 @@ class Report:
         if text not in self.run["notes"]:
             self.run["notes"].append(text)
 
+    def amend(self, amended: Callable[[dict[str, Any], list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+        """Replace the records by what is made of the facts of the run and of them; `records.jsonl` stays as it is."""
+        self._records = {record["id"]: record for record in amended(self.run, self.records)}
+
     def finish(self, status: str, exit_status: int) -> None:
         """The run is over: ``finished`` or ``interrupted``."""
         self.run.update(status=status, exit_status=exit_status)
         self._write()
+        last.clear(self.folder)
 
     def _write(self) -> None:
         began = time.monotonic()
@@ -119,8 +134,8 @@ def write_report(
     Raises:
         ReportFolderError: see `check_folder`.
     """
-    _prepare(folder)
-    _write_data(folder, {**run, "status": "running"}, [])  # a report at every moment, should copying break off
+    _prepare(folder, run)
+    last.clear(folder)
     names = {name for test in tests for name in _files_of(test)}
     missing = sum(not _copy(name, sources, folder) for name in sorted(names))
     if missing:
@@ -152,13 +167,20 @@ def _copy(name: str, sources: Sequence[Path], folder: Path) -> bool:
     return False
 
 
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path, run: Mapping[str, Any]) -> None:
+    """Make an empty report; wherever this is killed, what the folder holds is a report, the last one or the new one."""
     check_folder(folder)
-    for entry in (folder / name for name in _OURS):
+    keeps_pictures = _generator_of(folder) == _generator(run)  # another version may write them in another way
+    _write_data(folder, {**run, "status": "running"}, [])
+    if keeps_pictures:
+        last.set_aside(folder)
+    for entry in (folder / name for name in _OLD):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink(missing_ok=True)
+    for leftover in folder.glob(".*.tmp"):  # of a run that was killed
+        leftover.unlink(missing_ok=True)
     (folder / "images").mkdir(parents=True)
     (folder / "records.jsonl").touch()
     for source in _STATIC.iterdir():
@@ -167,10 +189,9 @@ def _prepare(folder: Path) -> None:
 
 
 def _write_data(folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str, Any]]) -> None:
-    versions = run.get("versions", {})
     report = {
         "schema": SCHEMA,
-        "generator": f"pytest-cnnaudit {versions.get('pytest-cnnaudit', '')}".strip(),
+        "generator": _generator(run),
         "run": run,
         "tests": tests,
     }

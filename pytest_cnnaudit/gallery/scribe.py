@@ -11,6 +11,9 @@ from pytest_cnnaudit.gallery.report import Report
 Wait = Callable[[], None]
 """Returns when the pictures of a record are on disk; raises an `OSError` where one could not be written."""
 
+Amend = Callable[[dict[str, Any], list[dict[str, Any]]], list[dict[str, Any]]]
+"""Makes of the facts of a run and its records the same records, each richer by what is known beside the run."""
+
 
 class Scribe:
     """Takes in records in the order in which they come, each once its pictures are there.
@@ -34,6 +37,10 @@ class Scribe:
     def note(self, text: str) -> None:
         """Have something written that a reader of the report must know about the run."""
         self._thread.submit(self.report.note, text)
+
+    def amend(self, amended: Amend) -> None:
+        """Have all records that were taken in so far replaced by what is made of them."""
+        self._thread.submit(self._write, lambda: self.report.amend(amended))
 
     def finish(self, status: str, exit_status: int) -> None:
         """The run is over; when this returns, everything is written."""

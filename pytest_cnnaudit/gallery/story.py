@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_cnnaudit.gallery.judged import distance, held, interval_of, is_close, metrics_of, rounded
+from pytest_cnnaudit.gallery.since import VERDICTS, told_since, verdict_of, verdict_words
 
 _SIDES = {
     ">=": ("below", "required"),
@@ -38,31 +39,39 @@ def story(record: Mapping[str, Any]) -> str:
 
 
 def headline(record: Mapping[str, Any]) -> str:
-    """One line for a terminal: the metrics that were held against thresholds, or else the first of each measurement."""
+    """One line for a terminal: the metrics of which something was asked, or else the first of each measurement."""
     words = []
     for measurement in record.get("measurements", ()):
-        judged = [metric for metric in measurement["metrics"] if metric["thresholds"]] or measurement["metrics"][:1]
-        for metric in judged:
+        asked = [metric for metric in measurement["metrics"] if metric["thresholds"] or verdict_of(metric)]
+        for metric in asked or measurement["metrics"][:1]:
             ends = interval_of(metric)
             interval = " (95% CI {:.3g} to {:.3g})".format(*ends) if ends else ""
             limits = [
                 f" {each['on']} {each['op']} {each['value']:.4g}".replace("  ", " ") for each in metric["thresholds"]
             ]
-            words.append(f"{metric['name']} {metric['display']}{interval}{','.join(limits)}")
+            since = f", {verdict_words(metric)}" if verdict_of(metric) else ""
+            words.append(f"{metric['name']} {metric['display']}{interval}{','.join(limits)}{since}")
     return "; ".join(words)
 
 
 def _figures(record: Mapping[str, Any]) -> str:
-    """The miss that is farthest off; or, where nothing was missed, what came closest to it."""
+    """The miss that is farthest off, or else what got worse; where nothing was missed, what came closest to it."""
     metrics = metrics_of(record)
     judged = [(metric, limit) for metric in metrics if metric["value"] is not None for limit in metric["thresholds"]]
     missed = [each for each in judged if not each[1]["holds"]]
+    compared = sorted(filter(verdict_of, metrics), key=lambda metric: VERDICTS.index(verdict_of(metric)))
     if record["outcome"] in ("failed", "xfailed"):
-        others = f"; {len(missed) - 1} more fell short" if len(missed) > 1 else ""
-        return _told(*max(missed, key=distance)) + others if missed else _first_line(record.get("message", ""))
+        worse = [metric for metric in compared if verdict_of(metric) == "worse"]
+        count = len(missed) + len(worse)
+        others = f"; {count - 1} more fell short" if count > 1 else ""
+        if not count:
+            return _first_line(record.get("message", ""))
+        return (_told(*max(missed, key=distance)) if missed else told_since(worse[0])) + others
     if judged:
         all_hold = f"all {len(judged)} thresholds hold; the closest: " if len(judged) > 1 and not missed else ""
         return all_hold + _told(*min(judged, key=distance))
+    if compared:
+        return told_since(compared[0])
     return f"{metrics[0]['name']} is {metrics[0]['display']}; nothing was asked of it" if metrics else ""
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import layers
 from pytest_cnnaudit.model.borrow import BorrowedModel, borrowed
+from pytest_cnnaudit.model.passes import counted_in
 
 
 class AuditModel:
@@ -80,7 +81,7 @@ class AuditModel:
         Random numbers drawn inside (by the model or by an attack) follow from `seed` and leave no trace outside.
         """
         with borrowed(self.module, torch.device(device), seed):
-            yield BorrowedModel(
+            model = BorrowedModel(
                 self.module,
                 name=self.name,
                 mean=self.mean,
@@ -88,6 +89,8 @@ class AuditModel:
                 input_size=self.input_size,
                 output=self.output,
             )
+            with counted_in(model.passes):
+                yield model
 
     def class_name(self, label: int) -> str:
         """The name of a class, or its number where there is none."""

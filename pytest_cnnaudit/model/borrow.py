@@ -116,7 +116,7 @@ def _random_state(device: torch.device, seed: int) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
-def _drawn(device: torch.device) -> tuple[object, ...]:
+def random_position(device: torch.device) -> tuple[object, ...]:
     """Where the random generators are: it differs after something was drawn."""
     _, key, *place = np.random.get_state()  # noqa: NPY002
     states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
@@ -150,7 +150,7 @@ class BorrowedModel(nn.Module):
         self._input_size = input_size
         self._output = output
         self.training = False
-        self._passes = {"forward": 0, "backward": 0}
+        self.passes = {"forward": 0, "backward": 0}
         self._order: torch.memory_format | None = None
         self._autocast: torch.dtype | None = None
         weight = next((weight for weight in self.module.parameters() if weight.is_floating_point()), None)
@@ -164,7 +164,7 @@ class BorrowedModel(nn.Module):
     @property
     def cost(self) -> Cost:
         """Passes of samples through the model so far. A backward pass counts wherever in the model it stops."""
-        return Cost(**self._passes)
+        return Cost(**self.passes)
 
     def fast(self, images: Tensor, precision: Precision = "float32") -> BorrowedModel:
         """The same model for an attack's many passes: folded where that is exact, see `folded`. Their count is shared.
@@ -231,9 +231,9 @@ class BorrowedModel(nn.Module):
         Outputs alone are not enough: tracing forgets the backward pass of a `torch.autograd.Function`, and what is
         under `torch.no_grad`. And of a module that draws random numbers, tracing fixes those of Python and NumPy.
         """
-        before = _drawn(self.device)
+        before = random_position(self.device)
         expected, slope = self._sloped(images, None)
-        if _drawn(self.device) != before:
+        if random_position(self.device) != before:
             return False
         try:
             found, fast_slope = fast._sloped(images, expected.argmax(1))
@@ -260,7 +260,7 @@ class BorrowedModel(nn.Module):
         other = BorrowedModel(
             module, name=self.name, mean=self.mean, std=self.std, input_size=self._input_size, output=self._output
         )
-        other._passes, other._order = self._passes, order
+        other.passes, other._order = self.passes, order
         return other
 
     def forward(self, images: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ class BorrowedModel(nn.Module):
                 f"The model {self.name!r} takes images of {_size(self._input_size)} (its input_size), but was given "
                 f"{_size(images.shape[2:])}; load the samples with size={self._input_size}."
             )
-        self._passes["forward"] += count
+        self.passes["forward"] += count
         normalised = self._normalised(images)
         if self._order is not None:
             normalised = normalised.contiguous(memory_format=self._order)
@@ -324,7 +324,7 @@ class BorrowedModel(nn.Module):
         return returned
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self._passes["backward"] += len(gradient)
+        self.passes["backward"] += len(gradient)
 
 
 def _size(sides: Sequence[int] | None) -> str:

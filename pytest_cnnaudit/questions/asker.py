@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, get_args
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
 
 from pytest_cnnaudit.engine import Engine, resolve_device
 from pytest_cnnaudit.errors import AuditError
@@ -10,7 +11,12 @@ from pytest_cnnaudit.model import AuditModel, Precision
 from pytest_cnnaudit.results import Measurement
 from pytest_cnnaudit.samples import Samples
 
+if TYPE_CHECKING:
+    from pytest_cnnaudit.baselines import Baselines
+    from pytest_cnnaudit.cache import Cache
+
 M = TypeVar("M", bound=Measurement)
+P = ParamSpec("P")
 
 
 class Asker:
@@ -27,6 +33,8 @@ class Asker:
         batch_size: int | None = None,
         precision: Precision = "float32",
         link: str = "",
+        cache: Cache | None = None,
+        baselines: Baselines | None = None,
     ) -> None:
         if not isinstance(model, AuditModel):
             raise AuditError(
@@ -48,6 +56,8 @@ class Asker:
         self.seed = seed
         self._engine = Engine(self.device, batch_size, seed, scope, precision)
         self.link = link
+        self.baselines = baselines
+        self._cache = cache
         self.measurements: list[Measurement] = []
 
     @property
@@ -59,9 +69,13 @@ class Asker:
             )
         return self._samples
 
-    def _keep(self, measurement: M) -> M:
-        self.measurements.append(measurement.linked(self.link))
-        return measurement
+    def _measured(self, measure: Callable[P, M], *given: P.args, **arguments: P.kwargs) -> M:
+        """What `measure` finds, or has found before, kept for the report."""
+        found = (
+            measure(*given, **arguments) if self._cache is None else self._cache.measured(measure, *given, **arguments)
+        )
+        self.measurements.append(found.linked(self.link))
+        return found
 
 
 def check_share(name: str, value: float) -> None:

@@ -33,20 +33,19 @@ class ExplanationQuestions(Asker):
         **options: Any,
     ) -> FaithfulnessMeasurement:
         """Insertion and deletion in the order of the map, beside a random order; see `measure_faithfulness`."""
-        return self._keep(
-            measure_faithfulness(
-                self.model,
-                self.samples,
-                self._engine,
-                method=method,
-                target=target,
-                layer=layer,
-                steps=steps,
-                baseline=baseline,
-                sigma=sigma,
-                reference=reference,
-                options=options,
-            )
+        return self._measured(
+            measure_faithfulness,
+            self.model,
+            self.samples,
+            self._engine,
+            method=method,
+            target=target,
+            layer=layer,
+            steps=steps,
+            baseline=baseline,
+            sigma=sigma,
+            reference=reference,
+            options=options,
         )
 
     def assert_saliency_faithful(
@@ -90,22 +89,21 @@ class ExplanationQuestions(Asker):
         for name, limit in (("min_insertion", min_insertion), ("max_deletion", max_deletion)):
             if limit is not None:
                 check_share(name, limit)
-        found = self._keep(
-            measure_faithfulness(
-                self.model,
-                self.samples,
-                self._engine,
-                method=method,
-                target=target,
-                layer=layer,
-                steps=steps,
-                baseline=baseline,
-                sigma=sigma,
-                reference=reference,
-                min_insertion=min_insertion,
-                max_deletion=max_deletion,
-                options=options,
-            )
+        found = self._measured(
+            measure_faithfulness,
+            self.model,
+            self.samples,
+            self._engine,
+            method=method,
+            target=target,
+            layer=layer,
+            steps=steps,
+            baseline=baseline,
+            sigma=sigma,
+            reference=reference,
+            min_insertion=min_insertion,
+            max_deletion=max_deletion,
+            options=options,
         )
         if min_insertion is not None:
             require(found.insertion, ">=", min_insertion)
@@ -128,17 +126,16 @@ class ExplanationQuestions(Asker):
         **options: Any,
     ) -> SanityMeasurement:
         """How alike the maps stay as the network's layers are re-initialised; see `measure_sanity`."""
-        return self._keep(
-            measure_sanity(
-                self.model,
-                self.samples,
-                self._engine,
-                method=method,
-                target=target,
-                layer=layer,
-                stages=stages,
-                options=options,
-            )
+        return self._measured(
+            measure_sanity,
+            self.model,
+            self.samples,
+            self._engine,
+            method=method,
+            target=target,
+            layer=layer,
+            stages=stages,
+            options=options,
         )
 
     def assert_saliency_sane(

@@ -14,7 +14,7 @@ class FilterQuestions(Asker):
 
     def filters(self, layer: str | None = None) -> FilterMeasurement:
         """Figures and pictures of a convolution's filters (the first one by default). See `FilterMeasurement`."""
-        return self._keep(measure_filters(self.model, layer))
+        return self._measured(measure_filters, self.model, layer)
 
     def assert_filters_smooth(
         self,
@@ -77,4 +77,4 @@ class FilterQuestions(Asker):
             AuditError: there is nothing to compare with; a layer is no convolution, or one of 1×1 kernels; or the
                 filters differ in their input channels.
         """
-        return self._keep(measure_filter_banks(self.model, others, layer))
+        return self._measured(measure_filter_banks, self.model, others, layer)

@@ -42,17 +42,16 @@ class FoolingQuestions(Asker):
         Raises:
             AuditError: `images` are something else, there is no such class or attack, ….
         """
-        return self._keep(
-            measure_fooling(
-                self.model,
-                self.samples if images is None else images,
-                self._engine,
-                target=target,
-                norm=norm,
-                confidence=confidence,
-                attack=attack,
-                options=options,
-            )
+        return self._measured(
+            measure_fooling,
+            self.model,
+            self.samples if images is None else images,
+            self._engine,
+            target=target,
+            norm=norm,
+            confidence=confidence,
+            attack=attack,
+            options=options,
         )
 
     def assert_fooling_needs(

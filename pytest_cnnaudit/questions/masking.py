@@ -21,18 +21,17 @@ class MaskingQuestions(Asker):
         eot: int = 1,
     ) -> MaskingMeasurement:
         """The signs that robustness within `eps` is only apparent, each by a check; see `measure_masking`."""
-        return self._keep(
-            measure_masking(
-                self.model,
-                self.samples,
-                self._engine,
-                norm=norm,
-                eps=eps,
-                limit=limit,
-                steps=steps,
-                queries=queries,
-                eot=eot,
-            )
+        return self._measured(
+            measure_masking,
+            self.model,
+            self.samples,
+            self._engine,
+            norm=norm,
+            eps=eps,
+            limit=limit,
+            steps=steps,
+            queries=queries,
+            eot=eot,
         )
 
     def assert_no_gradient_masking(

@@ -33,15 +33,14 @@ class NeuronQuestions(Asker):
             AuditError: there is no such layer, channel, unit or method; or no ReLU between the neuron and the image, so
                 that a rule for ReLUs changes nothing (of a first convolution, ask for the ``"gradient"``).
         """
-        return self._keep(
-            measure_neuron(
-                self.model,
-                self.samples,
-                self._engine,
-                layer=layer,
-                channel=channel,
-                unit=unit,
-                method=method,
-                k=k,
-            )
+        return self._measured(
+            measure_neuron,
+            self.model,
+            self.samples,
+            self._engine,
+            layer=layer,
+            channel=channel,
+            unit=unit,
+            method=method,
+            k=k,
         )

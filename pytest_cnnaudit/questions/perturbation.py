@@ -70,15 +70,14 @@ class PerturbationQuestions(Asker):
         options: Mapping[str, Any],
         at_least: Mapping[float, float] | None = None,
     ) -> PerturbationMeasurement:
-        return self._keep(
-            measure_min_perturbation(
-                self.model,
-                self.samples,
-                self._engine,
-                norm=norm,
-                attack=attack,
-                eight_bit=eight_bit,
-                at_least=at_least,
-                options=options,
-            )
+        return self._measured(
+            measure_min_perturbation,
+            self.model,
+            self.samples,
+            self._engine,
+            norm=norm,
+            attack=attack,
+            eight_bit=eight_bit,
+            at_least=at_least,
+            options=options,
         )

@@ -31,19 +31,18 @@ class RobustnessQuestions(Asker):
 
         Further keywords go to the attack, as in ``audit.attack("linf", 4 / 255, attack="pgd", steps=20)``.
         """
-        return self._keep(
-            measure_robustness(
-                self.model,
-                self.samples,
-                self._engine,
-                norm=norm,
-                eps=eps,
-                attack=attack,
-                auto=auto,
-                targeted=targeted,
-                target=target,
-                options=options,
-            )
+        return self._measured(
+            measure_robustness,
+            self.model,
+            self.samples,
+            self._engine,
+            norm=norm,
+            eps=eps,
+            attack=attack,
+            auto=auto,
+            targeted=targeted,
+            target=target,
+            options=options,
         )
 
     def assert_robust(
@@ -70,21 +69,20 @@ class RobustnessQuestions(Asker):
             AuditError: there is no such norm or attack, a label is out of range, ….
         """
         check_share("min_accuracy", min_accuracy)
-        found = self._keep(
-            measure_robustness(
-                self.model,
-                self.samples,
-                self._engine,
-                norm=norm,
-                eps=eps,
-                attack=attack,
-                auto=auto,
-                targeted=targeted,
-                target=target,
-                at_least=min_accuracy,
-                confidence=confidence,
-                options=options,
-            )
+        found = self._measured(
+            measure_robustness,
+            self.model,
+            self.samples,
+            self._engine,
+            norm=norm,
+            eps=eps,
+            attack=attack,
+            auto=auto,
+            targeted=targeted,
+            target=target,
+            at_least=min_accuracy,
+            confidence=confidence,
+            options=options,
         )
         require(found.robust_accuracy, ">=", min_accuracy)
         return found
@@ -99,15 +97,14 @@ class RobustnessQuestions(Asker):
         **options: Any,
     ) -> RobustnessCurve:
         """Robust accuracy over several `eps`, for little more than the price of one; see `measure_curve`."""
-        return self._keep(
-            measure_curve(
-                self.model,
-                self.samples,
-                self._engine,
-                norm=norm,
-                eps=eps,
-                attack=attack,
-                auto=auto,
-                options=options,
-            )
+        return self._measured(
+            measure_curve,
+            self.model,
+            self.samples,
+            self._engine,
+            norm=norm,
+            eps=eps,
+            attack=attack,
+            auto=auto,
+            options=options,
         )

@@ -28,18 +28,17 @@ class SaliencyQuestions(Asker):
         **options: Any,
     ) -> SaliencyMeasurement:
         """Where the model looks, and how much of that is the object; see `measure_saliency`."""
-        return self._keep(
-            measure_saliency(
-                self.model,
-                self.samples,
-                self._engine,
-                method=method,
-                target=target,
-                layer=layer,
-                grid=grid,
-                tolerance=tolerance,
-                options=options,
-            )
+        return self._measured(
+            measure_saliency,
+            self.model,
+            self.samples,
+            self._engine,
+            method=method,
+            target=target,
+            layer=layer,
+            grid=grid,
+            tolerance=tolerance,
+            options=options,
         )
 
     def assert_saliency_localized(
@@ -95,19 +94,18 @@ class SaliencyQuestions(Asker):
                 raise AuditError(f"min_score= is needed: no one threshold fits {metric!r} with this method.")
             min_score = GRID_ENERGY
         check_share("min_score", min_score)
-        found = self._keep(
-            measure_saliency(
-                self.model,
-                self.samples,
-                self._engine,
-                method=method,
-                target=target,
-                layer=layer,
-                grid=grid,
-                tolerance=tolerance,
-                at_least=(metric, min_score),
-                options=options,
-            )
+        found = self._measured(
+            measure_saliency,
+            self.model,
+            self.samples,
+            self._engine,
+            method=method,
+            target=target,
+            layer=layer,
+            grid=grid,
+            tolerance=tolerance,
+            at_least=(metric, min_score),
+            options=options,
         )
         require(getattr(found, metric), ">=", min_score)
         return found

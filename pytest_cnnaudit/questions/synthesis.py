@@ -48,17 +48,16 @@ class SynthesisQuestions(Asker):
         Raises:
             AuditError: there is no such target, recipe or setting, or the size is not known.
         """
-        return self._keep(
-            measure_visualize(
-                self.model,
-                self._samples,
-                self._engine,
-                target=target,
-                recipe=recipe,
-                start=start,
-                size=size,
-                settings=settings,
-            )
+        return self._measured(
+            measure_visualize,
+            self.model,
+            self._samples,
+            self._engine,
+            target=target,
+            recipe=recipe,
+            start=start,
+            size=size,
+            settings=settings,
         )
 
     def assert_visualizes(
@@ -120,14 +119,13 @@ class SynthesisQuestions(Asker):
         Raises:
             AuditError: there is no such layer or setting, or the model does not take images of the octaves' sizes.
         """
-        return self._keep(
-            measure_dream(
-                self.model,
-                self.samples if images is None else images,
-                self._engine,
-                layer=layer,
-                settings=settings,
-            )
+        return self._measured(
+            measure_dream,
+            self.model,
+            self.samples if images is None else images,
+            self._engine,
+            layer=layer,
+            settings=settings,
         )
 
     def fooling_images(
@@ -197,17 +195,16 @@ class SynthesisQuestions(Asker):
         size: Size | None,
         at_most: float | None = None,
     ) -> FoolingImagesMeasurement:
-        return self._keep(
-            measure_fooling_images(
-                self.model,
-                self._samples,
-                self._engine,
-                classes=classes,
-                noises=noises,
-                confidence=confidence,
-                eps=eps,
-                steps=steps,
-                size=size,
-                at_most=at_most,
-            )
+        return self._measured(
+            measure_fooling_images,
+            self.model,
+            self._samples,
+            self._engine,
+            classes=classes,
+            noises=noises,
+            confidence=confidence,
+            eps=eps,
+            steps=steps,
+            size=size,
+            at_most=at_most,
         )

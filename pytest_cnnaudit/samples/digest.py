@@ -1,9 +1,10 @@
-"""Which samples, in 16 hex digits."""
+"""Which samples, and what they hold, each in 16 hex digits."""
 
 from __future__ import annotations
 
 import hashlib
 
+from pytest_cnnaudit.canonical import canonical
 from pytest_cnnaudit.samples.samples import Samples
 
 
@@ -16,4 +17,22 @@ def digest(samples: Samples) -> str:
     found = hashlib.blake2b(digest_size=8)
     for name in samples.ids:
         found.update(f"{len(name)} {name}".encode("utf-8", "surrogatepass"))  # file names may be any bytes
+    return found.hexdigest()
+
+
+def content(samples: Samples) -> str:
+    """BLAKE2b over all that a measurement may read: ids, images, labels, boxes, masks, class names, source.
+
+    Nothing is decoded where that can be helped. Of a folder the bytes of its files count, which are read again only
+    where size, time, or place on the disk differ. Tensors and arrays are read each time, as they may be written to.
+    The items of a data set, and of any other loader, have to be loaded, once for as long as the samples live: what is
+    written to them later goes unnoticed.
+
+    Raises:
+        AuditError: a file cannot be read. A data set may raise anything.
+    """
+    found = hashlib.blake2b(digest_size=8)
+    found.update(canonical((samples.source, samples.class_names, samples.located, len(samples))))
+    for name, position in zip(samples.ids, samples._positions, strict=True):
+        found.update(canonical((name, samples._content(int(position)))))
     return found.hexdigest()

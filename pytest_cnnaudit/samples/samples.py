@@ -81,6 +81,7 @@ class Samples:
         class_names: Sequence[str] | None = None,
         located: bool = False,
         workers: int = 2,
+        content: sources.Content | None = None,
     ) -> None:
         repeated = [name for name, count in Counter(ids).items() if count > 1]
         if repeated:
@@ -90,6 +91,7 @@ class Samples:
         if not ids:
             raise AuditError(f"There are no samples in {source}: an audit needs at least one image.")
         self._load = load
+        self._content = sources.loaded(load) if content is None else content
         self._positions: NDArray[np.int64] = np.arange(len(ids))
         self._all_ids = tuple(ids)
         self.source = source
@@ -124,10 +126,10 @@ class Samples:
             mode: Pillow's image mode: ``"RGB"``, ``"L"`` for one channel.
             workers: threads that decode ahead.
         """
-        load, ids, folders = sources.folder(Path(path), size=size, mode=mode, classes=classes, boxes=boxes)
+        load, content, ids, folders = sources.folder(Path(path), size=size, mode=mode, classes=classes, boxes=boxes)
         names = folders if classes is None else list(classes) if not isinstance(classes, Mapping) else None
         source, located = f"folder {path}", boxes is not None
-        made = cls(load, ids, source=source, class_names=names, located=located, workers=workers)
+        made = cls(load, ids, source=source, class_names=names, located=located, workers=workers, content=content)
         return made._limited(limit, seed)
 
     @classmethod
@@ -159,6 +161,7 @@ class Samples:
             class_names=names,
             located=boxes is not None or masks is not None,
             workers=workers,
+            content=sources.beside(sources.loaded(sources.dataset(dataset, None, None)), boxes, masks),
         )
         return made._limited(limit, seed)
 
@@ -188,6 +191,7 @@ class Samples:
             class_names=class_names,
             located=boxes is not None or masks is not None,
             workers=0,
+            content=sources.beside(sources.numbers(images, labels), boxes, masks),
         )
         return made._limited(limit, seed)
 

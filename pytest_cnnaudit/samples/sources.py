@@ -1,7 +1,9 @@
-"""Where images come from: a folder, a data set, tensors. Each source loads one sample by its position."""
+"""Where images come from: a folder, a data set, tensors. Each loads a sample by its position, or says what it holds."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,6 +14,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from pytest_cnnaudit.canonical import canonical, contents
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.samples.boxes import Box, read_boxes
 
@@ -19,6 +22,9 @@ Loaded = tuple[Tensor, int, tuple[Box, ...] | None, Tensor | None]
 """Image C×H×W in [0, 1], label, boxes, mask H×W."""
 
 Load = Callable[[int], Loaded]
+
+Content = Callable[[int], bytes]
+"""What the sample at a position holds: others bytes for any other image, label, boxes or mask."""
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 
@@ -43,8 +49,8 @@ def folder(
     mode: str,
     classes: Sequence[str] | Mapping[str, int] | None,
     boxes: str | Path | None,
-) -> tuple[Load, list[str], list[str]]:
-    """An ImageFolder-style folder: its loader, the ids (relative paths) and the class folders."""
+) -> tuple[Load, Content, list[str], list[str]]:
+    """An ImageFolder-style folder: its loader and its content, the ids (relative paths) and the class folders."""
     if not root.is_dir():
         raise AuditError(f"There is no folder {root}; Samples.from_folder needs one folder a class in it.")
     folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
@@ -63,6 +69,11 @@ def folder(
     known = None if boxes is None else read_boxes(boxes)
     times = Counter(path.name for path in files)
 
+    @functools.cache  # a search among all annotations where these name no folders
+    def boxes_of(path: Path) -> tuple[Box, ...] | None:
+        relative = PurePosixPath(path.relative_to(root).as_posix())
+        return None if known is None else known.find(relative, alone=times[path.name] == 1)
+
     def load(position: int) -> Loaded:
         path = files[position]
         relative = PurePosixPath(path.relative_to(root).as_posix())
@@ -70,12 +81,34 @@ def folder(
             with Image.open(path) as file:
                 image = _eight_bit(file).convert(mode)
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-            raise AuditError(f"The image {path} cannot be read ({error}); repair it or take it away.") from None
-        found = None if known is None else known.find(relative, alone=times[path.name] == 1)
-        image, found = _fit(image, found, size)
+            raise _unreadable(path, error) from None
+        image, found = _fit(image, boxes_of(path), size)
         return to_tensor(image, str(relative)), labels[relative.parts[0]], found, None
 
-    return load, [path.relative_to(root).as_posix() for path in files], folders
+    def content(position: int) -> bytes:
+        path = files[position]
+        label = labels[path.relative_to(root).parts[0]]
+        return canonical((_file(path), size, mode, label, boxes_of(path)))
+
+    return load, content, [path.relative_to(root).as_posix() for path in files], folders
+
+
+def _unreadable(path: Path, error: Exception) -> AuditError:
+    return AuditError(f"The image {path} cannot be read ({error}); repair it or take it away.")
+
+
+def _file(path: Path) -> bytes:
+    """A hash of a file as it lies on the disk."""
+    try:
+        now = path.stat()
+        return _hash(path, now.st_size, now.st_mtime_ns, now.st_ino)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+@functools.lru_cache(2**17)
+def _hash(path: Path, size: int, changed: int, inode: int) -> bytes:  # noqa: ARG001  (what it is remembered by)
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -150,3 +183,32 @@ def boxes_at(boxes: Sequence[Any] | None, position: int) -> tuple[Box, ...] | No
 def mask_at(masks: Sequence[Any] | None, position: int) -> Tensor | None:
     """The mask of one image, H×W bool; None where it has none."""
     return None if masks is None or masks[position] is None else torch.as_tensor(masks[position]).bool()
+
+
+def loaded(load: Load) -> Content:
+    """What is known only when it is loaded; then it is remembered."""
+
+    @functools.cache
+    def content(position: int) -> bytes:
+        image, label, boxes, mask = load(position)
+        return canonical((label, boxes, *_held(image, mask)))
+
+    return content
+
+
+def numbers(images: Tensor, labels: Tensor) -> Content:
+    """What lies in tensors now."""
+    return lambda position: canonical((int(labels[position]), *_held(images[position])))
+
+
+def beside(content: Content, boxes: Sequence[Any] | None, masks: Sequence[Any] | None) -> Content:
+    """The same content, with the boxes and masks that were given beside it."""
+
+    def both(position: int) -> bytes:
+        return canonical((content(position), boxes_at(boxes, position), *_held(mask_at(masks, position))))
+
+    return both
+
+
+def _held(*tensors: Tensor | None) -> list[bytes]:
+    return contents([tensor for tensor in tensors if tensor is not None])

@@ -194,7 +194,7 @@ def test_the_batch_size_changes_nothing(tiny_model, tiny_samples, tiny, batch_si
     found = Audit(tiny_model, tiny_samples, device="cpu", batch_size=batch_size).robustness_curve(norm, EPS[norm])
     expected = tiny.robustness_curve(norm, EPS[norm])
     assert found.ids == expected.ids
-    assert list(found.per_sample) == ["label", "correct", "falls"]
+    assert list(found.per_sample) == ["label", "correct", "falls", "share_held"]
     for name, values in expected.per_sample.items():
         np.testing.assert_array_equal(found.per_sample[name], values, err_msg=name)
     assert len(found.exhibits[1].rows) == len(expected.exhibits[1].rows) == 8

@@ -88,7 +88,10 @@ def open_page(browser):
         page.set_default_timeout(10_000)
         page.on("console", lambda message: heard.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-        page.on("requestfailed", lambda request: _gave_up(request) or heard.append(f"failed: {request.url} ({request.failure})"))
+        page.on(
+            "requestfailed",
+            lambda request: _gave_up(request) or heard.append(f"failed: {request.url} ({request.failure})"),
+        )
         page.on("dialog", lambda dialog: (heard.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on(
             "request",

@@ -91,7 +91,8 @@ function chartLayout(chart, width) {
   const yTexts = tickTexts(yTicks);
   const left = Math.ceil(Math.max(...yTexts.map((text) => textWidth(text)))) + 10;
   const xDomain = withExtent(domains.x, chart.log_x);
-  const { ticks: xTicks, texts: xTexts } = fittingTicks(xDomain, chart.log_x, width - left);
+  const { ticks: xTicks, texts: xTexts } = chart.x_names
+    ? namedTicks(chart.x_names, width - left) : fittingTicks(xDomain, chart.log_x, width - left);
   const right = Math.round(width - Math.max(12, textWidth(xTexts.at(-1) || '') / 2 + 2));
   const x = scaleBetween(xDomain, left + 8, right - 8, chart.log_x); // first and last points stand clear of the ends
   const labels = topLabels(chart, width, x);
@@ -110,6 +111,18 @@ function fittingTicks(domain, isLog, room) {
     const widest = texts.reduce((most, text) => Math.max(most, textWidth(text)), 0);
     if (most === 2 || ticks.length * (widest + 20) <= room) return { ticks, texts };
   }
+}
+
+// Places on an axis may have names instead of numbers, `x_names`: as many as have room, the last among them.
+function namedTicks(names, room) {
+  const widest = names.reduce((most, name) => Math.max(most, textWidth(name)), 0);
+  const every = Math.max(1, Math.ceil(names.length / Math.max(1, Math.floor(room / (widest + 20)))));
+  const ticks = [...names.keys()].filter((place) => (names.length - 1 - place) % every === 0);
+  return { ticks, texts: ticks.map((place) => names[place]) };
+}
+
+function placeText(chart, x) {
+  return chart.x_names ? chart.x_names[x] : numberText(x, 6);
 }
 
 // An open-ended bin has no place on the axis but a name: "≥ 1.6". Ticks that it displaces go.

@@ -94,7 +94,7 @@ function chartNumbers(chart) {
   const marks = [...chart.x_marks.map((each) => [each.label, chart.x, each.at]), ...chart.y_marks.map((each) => [each.label, chart.y, each.at])];
   return element('details', { class: 'chart-numbers' },
     element('summary', {}, 'The numbers'),
-    lines.length > 0 && numbersTable(chart, chart.x, lineRows(lines), lines),
+    lines.length > 0 && numbersTable(chart, chart.x, lineRows(chart, lines), lines),
     groupedByEdges(bars).map((group) => numbersTable(chart, chart.x, binRows(group, chart.log_x), group)),
     marks.length > 0 && dataTable(['mark', 'axis', 'at'], marks.map(([label, axis, at]) => [label, axis, numberText(at, 6)])));
 }
@@ -105,13 +105,13 @@ function numbersTable(chart, name, rows, columns) {
 }
 
 // One row for each x that any of the lines has.
-function lineRows(lines) {
+function lineRows(chart, lines) {
   const xs = [...new Set(lines.flatMap((line) => line.x))].sort((one, other) => one - other);
   const cells = lines.map((line) => {
     const points = new Map(line.x.map((x, index) => [x, index]));
     return (x) => (points.has(x) ? pointText(line, points.get(x)) : '');
   });
-  return xs.map((x) => [numberText(x, 6), ...cells.map((cell) => cell(x))]);
+  return xs.map((x) => [placeText(chart, x), ...cells.map((cell) => cell(x))]);
 }
 
 function pointText(line, index) {

@@ -18,8 +18,8 @@ function chartSection(chart, siblings) {
     namesSamples(chart) ? chartWithSamples(chart, siblings) : chartFigure(chart));
 }
 
-// `onDrawn` is told of the canvas whenever it has been drawn anew.
-function chartFigure(chart, onDrawn = () => {}) {
+// `onDrawn` is told of the canvas whenever it has been drawn anew; `numbers` makes the table under it.
+function chartFigure(chart, { onDrawn = () => {}, numbers = chartNumbers } = {}) {
   const canvas = element('div', { class: 'chart-canvas' });
   const draw = (width) => {
     const focused = [...canvas.querySelectorAll('.chart-point')].indexOf(document.activeElement);
@@ -38,7 +38,7 @@ function chartFigure(chart, onDrawn = () => {}) {
     chart.series.length > 1 && chartLegend(chart),
     canvas,
     undrawn && element('p', { class: 'facts' }, undrawn),
-    chartNumbers(chart));
+    numbers(chart));
 }
 
 function drawToFit(canvas, draw) {
@@ -156,9 +156,12 @@ function pointData(chart, { x, y }, series, index) {
   const points = pointsOf(chart, series).filter((point) => point.isDrawn);
   return points.map((point) => {
     const [left, top] = [x(point.x), y(point.y)];
-    const lines = [`${chart.y} ${bandedText(point.y, point.band, 3)}`, `${chart.x} ${numberText(point.x, 6)}`];
+    const remarks = series.remarks ? series.remarks[point.index] : [];
+    const lines = [`${chart.y} ${bandedText(point.y, point.band, 3)}`, `${chart.x} ${placeText(chart, point.x)}`, ...remarks];
     const shape = pointShape(index, left, top);
-    shape.classList.toggle('is-dense', points.length > DENSE);
+    const isHollow = Boolean(series.hollow && series.hollow[point.index]);
+    shape.classList.toggle('is-hollow', isHollow);
+    shape.classList.toggle('is-dense', points.length > DENSE && !isHollow);
     const ring = svgElement('circle', { class: 'chart-ring', cx: left, cy: top, r: 9 });
     return { ...datum(chart, series, index, point.index, lines, [ring, shape]), x: left, y: top, anchor: ring };
   });

@@ -56,7 +56,7 @@ function chartWithSamples(chart, siblings) {
     node.focus({ preventScroll: true });
   }
 
-  const figure = chartFigure(chart, onDrawn);
+  const figure = chartFigure(chart, { onDrawn });
   canvas.addEventListener('click', (event) => choose(datumAt(canvas, event)));
   canvas.addEventListener('pointermove', (event) => canvas.classList.toggle('is-over-samples', Boolean(datumAt(canvas, event)?.samples.length)));
   canvas.addEventListener('keydown', (event) => {

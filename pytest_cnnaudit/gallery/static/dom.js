@@ -63,7 +63,12 @@ function breakable(name) {
 }
 
 function counted(number, noun) {
-  return `${number.toLocaleString('en')} ${noun}${number === 1 ? '' : noun.endsWith('s') ? 'es' : 's'}`;
+  return `${number.toLocaleString('en')} ${noun}${number === 1 ? '' : /(s|ch)$/.test(noun) ? 'es' : 's'}`;
+}
+
+// A moment in the reader's own time: "2026-11-25 14:02".
+function timeText(iso) {
+  return new Date(iso).toLocaleString('sv', { dateStyle: 'short', timeStyle: 'short' });
 }
 
 function durationText(seconds) {

@@ -207,7 +207,7 @@ function headlineMetrics(test) {
       element('p', { class: 'metric-name' }, metric.name),
       metricNumbers(metric),
       metricScale(metric))),
-    left > 0 && element('p', { class: 'facts' }, `and ${counted(left, 'more threshold metric')}`),
+    left > 0 && element('p', { class: 'facts' }, `and ${counted(left, 'more metric')}`),
   ];
 }
 
@@ -231,24 +231,19 @@ function runFacts({ run, tests, generator }) {
     ['started', new Date(run.started).toLocaleString()],
     ['duration', durationText(run.duration)],
     ['cost', costText(tests)],
+    ['from the cache', cacheText(tests)],
     ['device', [run.device, ...new Set(tests.map((test) => test.device).filter((device) => device && !run.device.startsWith(device)))].join(', ')],
     ['seed', String(run.seed)],
     ['command', run.command],
     ['pytest exit status', exitText(run.exit_status)],
     ...Object.entries(run.versions),
     ['report by', generator],
-  ];
+  ].filter(([, text]) => text !== null);
   const sections = [['Models', modelFacts(tests)], ['Samples', sampleFacts(tests)], ['Where the time went', slowestTests(tests)]];
   return element('details', { class: 'run-facts' },
     element('summary', {}, element('h2', {}, 'About this run')),
     definitionList('', facts),
     sections.map(([title, content]) => Boolean(content) && element('section', {}, element('h3', {}, title), content)));
-}
-
-function costText(tests) {
-  const costs = tests.flatMap((test) => test.measurements.map((measurement) => measurement.cost || {}));
-  const passes = (kind) => costs.reduce((sum, cost) => sum + (cost[kind] || 0), 0).toLocaleString('en');
-  return `${passes('forward')} forward, ${passes('backward')} backward passes of single samples`;
 }
 
 // Enough of a digest to tell two apart; the whole is in its title.

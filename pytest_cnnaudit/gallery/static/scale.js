@@ -6,9 +6,15 @@ const OPERATORS = { '>=': '≥', '<=': '≤', '>': '>', '<': '<', '==': '=', '!=
 const SQUEEZED = 0.05; // of a metric's range: closer together, a value and its threshold cannot be told apart
 const BOUND_TEXT = 'It stopped early, when the verdict was certain: this is a bound, not the value.';
 
+// Whether the test asked something of it: a threshold, or to be no worse than its baseline.
+function isJudged({ thresholds, baseline }) {
+  return thresholds.length > 0 || Boolean(baseline && baseline.verdict);
+}
+
 function metricTone(metric) {
-  if (!metric.thresholds.length) return 'idle';
-  return metric.thresholds.every((threshold) => threshold.holds) ? 'good' : 'bad';
+  if (!isJudged(metric)) return 'idle';
+  const isWorse = Boolean(metric.baseline) && metric.baseline.verdict === 'worse';
+  return metric.thresholds.every((threshold) => threshold.holds) && !isWorse ? 'good' : 'bad';
 }
 
 // ---- numbers as text ----
@@ -110,17 +116,39 @@ function isBeyondChance(metric, baseline) {
   return Math.abs(difference) > Math.hypot(reach(metric.value, metric.ci95, own), reach(baseline.value, baseline.ci95, other));
 }
 
-// {text: "+0.03", word: "better", tone}, or null where there is nothing to compare.
+// {text: "+0.03", word: "better", tone, why}, or null where there is nothing to compare. A verdict that was reached
+// sample by sample knows more than the two intervals do.
 function baselineChange(metric) {
   const { baseline } = metric;
-  if (!baseline || metric.value === null || baseline.value === null) return null;
+  if (!baseline) return null;
+  const isKnown = metric.value !== null && baseline.value !== null;
+  if (baseline.verdict) return { text: isKnown ? stepText(metric) : `${baseline.display} → ${valueText(metric)}`, ...verdictWords(metric) };
+  if (!isKnown) return null;
   const difference = metric.value - baseline.value;
-  if (difference === 0) return { text: '±0', word: 'no change', tone: 'idle' };
-  const text = (difference < 0 ? '−' : '+') + gapText(metric, Math.abs(difference));
+  const text = stepText(metric);
+  if (difference === 0) return { text, word: 'no change', tone: 'idle' };
   if (!isBeyondChance(metric, baseline)) return { text, word: 'within the interval', tone: 'idle' };
   if ((metric.higher_is_better ?? null) === null) return { text, word: 'changed', tone: 'idle' };
   return metric.higher_is_better === difference > 0
     ? { text, word: 'better', tone: 'good' } : { text, word: 'worse', tone: 'bad' };
+}
+
+function stepText(metric) {
+  const difference = metric.value - metric.baseline.value;
+  return difference === 0 ? '±0' : (difference < 0 ? '−' : '+') + gapText(metric, Math.abs(difference));
+}
+
+function verdictWords(metric) {
+  const { verdict, test, tolerance, lost, gained } = metric.baseline;
+  const pairs = (lost || gained) && `${counted(lost || 0, metric.of || 'sample')} lost, ${gained || 0} gained`;
+  const why = [test, pairs].filter(Boolean).join('; ');
+  if (verdict === 'worse') return { word: 'worse', tone: 'bad', why };
+  if (verdict === 'better') return { word: 'better', tone: 'good', why: 'accept it to make it the new baseline' };
+  if (verdict === 'same') return { word: 'no change', tone: 'idle', why: '' };
+  if (verdict === 'within the tolerance' && tolerance) {
+    return { word: `within the tolerance ${gapText(metric, tolerance)}`, tone: 'idle', why: '' };
+  }
+  return { word: verdict, tone: 'idle', why };
 }
 
 function changeNote(metric) {
@@ -128,7 +156,8 @@ function changeNote(metric) {
   if (!change) return null;
   const { display, of } = metric.baseline;
   return element('span', { class: `change tone-${change.tone}`, title: `${of}: ${display}` },
-    element('b', {}, change.text), ` since ${of} · `, element('span', { class: 'change-word' }, change.word));
+    element('b', {}, change.text), ` since ${of} · `, element('span', { class: 'change-word' }, change.word),
+    change.why && `: ${change.why}`);
 }
 
 // "0.31 (0.27–0.35) ≥ 0.35"
@@ -194,7 +223,8 @@ function scaleDrawing(metric, [low, high]) {
     });
   };
   const passing = passingStretch(metric.thresholds, [low, high]);
-  const baseline = baselineChange(metric) && metric.baseline;
+  const isDrawn = baselineChange(metric) && metric.baseline.value !== null;
+  const baseline = isDrawn && metric.baseline;
   return svgElement('svg', { class: 'axis', height: 24 },
     svgElement('rect', { class: 'track', x: 0, width: '100%', y: 10, height: 4, rx: 2 }),
     passing && band('passing', passing, 10, 4),
@@ -214,7 +244,7 @@ function scaleLegend(metrics) {
     key('value', circle('dot', 5.5)),
     metrics.some((metric) => metric.ci95) && key('95 % interval', svgElement('rect', { class: 'interval-band', x: 0, width: 22, y: 6, height: 12, rx: 6 })),
     metrics.some((metric) => metric.thresholds.length) && key('threshold', svgElement('line', { class: 'threshold', x1: 11, x2: 11, y1: 4, y2: 20 })),
-    [...new Set(metrics.filter(baselineChange).map((metric) => metric.baseline.of))].map((of) =>
+    [...new Set(metrics.filter((metric) => baselineChange(metric) && metric.baseline.value !== null).map((metric) => metric.baseline.of))].map((of) =>
       key(of, svgElement('rect', { class: 'baseline-interval', x: 0, width: 22, y: 11, height: 2 }), circle('baseline-mark', 7.5))));
 }
 

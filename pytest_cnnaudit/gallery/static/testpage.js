@@ -66,8 +66,8 @@ function failureMessage(message, tone) {
 
 function measurementSection(measurement) {
   const metrics = metricsOf(measurement);
-  const judged = metrics.filter((metric) => metric.thresholds.length);
-  const others = metrics.filter((metric) => !metric.thresholds.length);
+  const judged = metrics.filter(isJudged);
+  const others = metrics.filter((metric) => !isJudged(metric));
   return element('section', { class: 'measurement' },
     element('h2', {}, measurement.title),
     measurementSettings(measurement.settings),
@@ -75,9 +75,10 @@ function measurementSection(measurement) {
       element('span', {}, 'These figures are bounds, not values: the measurement stopped early, when the verdict was certain.')),
     judged.length > 0 && element('div', { class: 'metrics' }, judged.map(metricCard)),
     others.length > 0 && element('div', { class: 'metrics is-compact' }, others.map(metricCard)),
+    historySection(metrics),
     measurement.notes.length > 0 && element('ul', { class: 'notes' }, measurement.notes.map((note) => element('li', {}, note))),
     measurement.exhibits.map(exhibitSection),
-    costLine(measurement.cost));
+    costLine(measurement));
 }
 
 function measurementSettings(settings) {
@@ -90,10 +91,6 @@ function metricCard(metric) {
     element('h3', {}, metric.name),
     metricNumbers(metric),
     metricScale(metric),
-    element('p', { class: 'facts' }, [metric.help, metric.n && counted(metric.n, metric.of)].filter(Boolean).join(' · ')));
-}
-
-function costLine(cost) {
-  const parts = Object.entries(cost || {}).filter(([, count]) => count).map(([kind, count]) => `${count.toLocaleString('en')} ${kind}`);
-  return parts.length ? element('p', { class: 'facts cost' }, `Samples through the model: ${parts.join(' · ')}`) : null;
+    element('p', { class: 'facts' }, [metric.help, metric.n && counted(metric.n, metric.of)].filter(Boolean).join(' · ')),
+    historyButton(metric));
 }

@@ -1,0 +1,117 @@
+"""Where things are in a run: the folder of the report, the cache, the bundle that is replayed, a test's baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_cnnaudit.options import flag, path_setting, setting
+
+if TYPE_CHECKING:
+    from pytest_cnnaudit.baselines import Baselines
+    from pytest_cnnaudit.cache import Cache
+    from pytest_cnnaudit.gallery import PictureFiles
+    from pytest_cnnaudit.repro import Bundle
+
+folder_key = pytest.StashKey[Path]()
+cache_key = pytest.StashKey[Path | None]()
+_files_key = pytest.StashKey["PictureFiles"]()
+_cache_key = pytest.StashKey["Cache"]()
+_bundle_key = pytest.StashKey["Bundle"]()
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is a worker of xdist: it reports to the controller, which writes."""
+    return hasattr(config, "workerinput")
+
+
+def report_folder(config: pytest.Config) -> Path:
+    """Where the report goes.
+
+    Raises:
+        pytest.UsageError: something else is there.
+    """
+    from pytest_cnnaudit.gallery import ReportFolderError, check_folder
+
+    folder = path_setting(config, "dir", "cnnaudit-replay" if setting(config, "replay") else "")
+    try:
+        check_folder(folder)
+    except (ReportFolderError, OSError) as error:
+        raise pytest.UsageError(f"--cnnaudit-dir: {error}; give another folder.") from None
+    if setting(config, "replay") and path_setting(config, "replay").resolve().is_relative_to(folder.resolve()):
+        raise pytest.UsageError(f"--cnnaudit-dir: {folder} holds the bundle of --cnnaudit-replay; give another folder.")
+    return folder
+
+
+def cache_folder(config: pytest.Config) -> Path | None:
+    """Where results are kept; None where none are."""
+    if flag(config, "no_cache"):
+        return None
+    if setting(config, "cache"):
+        return path_setting(config, "cache")
+    pytests_own = getattr(config, "cache", None)
+    try:
+        return None if pytests_own is None else Path(pytests_own.mkdir("cnnaudit"))
+    except OSError:  # a folder that cannot be written: pytest warns of it by itself
+        return None
+
+
+def cache(config: pytest.Config) -> Cache | None:
+    """What was measured before; None where nothing is kept."""
+    folder = config.stash[cache_key]
+    if folder is None:
+        return None
+
+    from pytest_cnnaudit.cache import Cache
+
+    return config.stash.setdefault(_cache_key, Cache(folder))
+
+
+def bundle(config: pytest.Config, nodeid: str) -> Bundle | None:
+    """What `--cnnaudit-replay` names; an error where it is of another test."""
+    if not setting(config, "replay"):
+        return None
+    from pytest_cnnaudit.errors import AuditError
+    from pytest_cnnaudit.repro import ReproError, read_bundle
+
+    try:
+        if _bundle_key not in config.stash:
+            config.stash[_bundle_key] = read_bundle(path_setting(config, "replay"))
+        found = config.stash[_bundle_key]
+        found.check(nodeid, int(setting(config, "seed")))
+    except ReproError as error:
+        raise AuditError(f"--cnnaudit-replay: {error}") from None
+    return found
+
+
+def baselines(config: pytest.Config, item: pytest.Item, replayed: Bundle | None) -> Baselines:
+    """Those of a test, from the file beside it; in a replay, from the bundle."""
+    from pytest_cnnaudit.accepting import command
+    from pytest_cnnaudit.baselines import Baselines, baseline_path
+
+    if replayed is not None:
+        return Baselines(replayed.baselines, item.nodeid)
+    report, here = link(config, "").removesuffix("/index.html#"), config.invocation_params.dir
+    return Baselines(
+        baseline_path(item.path),
+        item.nodeid,
+        updating=flag(config, "update_baselines"),
+        accept=command(report, item.nodeid, root=config.rootpath, here=here),
+    )
+
+
+def link(config: pytest.Config, nodeid: str) -> str:
+    """Where a test is in the report, seen from where pytest was called."""
+    folder = config.stash[folder_key]
+    if folder.is_relative_to(config.invocation_params.dir):
+        folder = folder.relative_to(config.invocation_params.dir)
+    return f"{(folder / 'index.html').as_posix()}#{nodeid}"
+
+
+def picture_files(config: pytest.Config) -> PictureFiles:
+    """The pictures of the report, as this process writes them."""
+    from pytest_cnnaudit.gallery import PictureFiles
+
+    return config.stash.setdefault(_files_key, PictureFiles(config.stash[folder_key]))
