@@ -58,6 +58,9 @@ def _reproduction(item: pytest.Item, audit: Audit) -> dict[str, str] | None:
     here = config.invocation_params.dir
     test = f"{Path(os.path.relpath(item.path, here)).as_posix()}{item.nodeid[len(item.nodeid.split('::')[0]) :]}"
     command = ["pytest", test, "--cnnaudit", "--cnnaudit-seed", setting(config, "seed")]
+    for name in ("device", "precision"):  # so that it rounds as it did
+        if config.getoption(f"cnnaudit_{name}"):
+            command += [f"--cnnaudit-{name}", setting(config, name)]
     return write_bundle(folder / "repro", audit, test=item.nodeid, command=command, relative_to=here)
 
 

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -110,22 +111,25 @@ class Gatherer:
         if self.scribe is None:
             return
         interrupted = exitstatus in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        status = "interrupted" if interrupted else "finished"
         if interrupted:
             self.scribe.note("The run was interrupted: tests that had not finished are missing.")
         elif session.shouldfail or session.shouldstop:
             self.scribe.note(f"The run was cut short: {session.shouldfail or session.shouldstop}.")
         if setting(self.config, "history") and not setting(self.config, "replay"):
-            self.scribe.amend(self._append_to_history)
-        self.scribe.finish("interrupted" if interrupted else "finished", int(session.exitstatus))
+            self.scribe.amend(partial(self._append_to_history, status))
+        self.scribe.finish(status, int(session.exitstatus))
         self._trim_cache()
         self._write_markdown(self.scribe.report)
 
-    def _append_to_history(self, run: dict[str, Any], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _append_to_history(
+        self, status: str, run: dict[str, Any], records: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         from pytest_cnnaudit.history import HistoryError, append, with_history
 
         path = path_setting(self.config, "history")
         try:
-            append(path, run, records, self.config.rootpath)
+            append(path, {**run, "status": status}, records, self.config.rootpath)
             return with_history(records, path)
         except HistoryError as error:
             self._troubles.append(f"--cnnaudit-history: {error}")
@@ -185,18 +189,16 @@ class Gatherer:
 
 def _notices(records: Sequence[dict[str, Any]]) -> Iterator[str]:
     """What came from the cache, and how to see a failure again."""
-    measured = [each for record in records for each in record.get("measurements", ())]
-    cached = [each["cached"] for each in measured if each["cached"] is not None]
-    if known := sum(each["batches"] is None for each in cached):
-        yield f"{known} of {len(measured)} measurements came from the cache"
-    if continued := len(cached) - known:
-        yield f"{continued} of {len(measured)} measurements went on where an earlier run had stopped"
+    from pytest_cnnaudit.gallery.costs import cache_words
+
+    if words := cache_words(records):
+        yield f"from the cache: {words}"
     yield from dict.fromkeys(record["trouble"] for record in records if "trouble" in record)
     for record in records:
         if record.get("repro"):
             yield f"to see {record['id']} fail again: {record['repro']['command']}"
             if record["repro"]["trouble"]:
-                yield f"  {record['repro']['trouble']}"
+                yield f"its bundle is missing: {record['repro']['trouble']}"
 
 
 def narrowed_by(config: pytest.Config, deselected: int) -> str:

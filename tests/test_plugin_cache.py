@@ -73,7 +73,7 @@ def test_a_second_run_makes_one_pass_of_a_few_samples_a_measurement_and_reports_
     assert [each["cached"] for each in first] == [None] * 4
     result = run()
     result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["4 of 4 measurements came from the cache"])
+    result.stdout.fnmatch_lines(["from the cache: 4 of 4 measurements"])
     assert without_cached(measurements()) == without_cached(first)
     assert passes == [4] * 3  # none for the filters
     assert spent > 100

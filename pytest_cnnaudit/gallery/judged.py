@@ -21,9 +21,10 @@ def judged_metrics(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline_metrics(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those that were held against a threshold or, where none was, the first of each measurement."""
+    """Those that were held against a threshold or a baseline; where none was, the first of each measurement."""
     first = (metric for measurement in record.get("measurements", ()) for metric in measurement["metrics"][:1])
-    return judged_metrics(record) or list(first)
+    asked = [each for each in metrics_of(record) if each["thresholds"] or (each.get("baseline") or {}).get("verdict")]
+    return asked or list(first)
 
 
 def interval_of(metric: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -193,7 +193,7 @@ function metricsOf({ metrics, complete }) {
 }
 
 function thresholdMetrics(test) {
-  const judged = allMetrics(test).filter((metric) => metric.thresholds.length);
+  const judged = allMetrics(test).filter(isJudged);
   const missed = judged.filter((metric) => metricTone(metric) === 'bad');
   return [...missed, ...judged.filter((metric) => !missed.includes(metric))];
 }
