@@ -104,7 +104,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def _check(report: StoredReport, record: Mapping[str, Any]) -> None:
     """Raise a `ReportFolderError` where a record's baselines are not what a baseline file can hold."""
-    from pytest_cnnaudit.baselines import file
+    from pytest_cnnaudit.baselines.check import misfit
 
     broken = f"{report.folder} is broken, run the audits again: what {record['id']!r} offers as baselines"
     found = record["baselines"]
@@ -113,10 +113,8 @@ def _check(report: StoredReport, record: Mapping[str, Any]) -> None:
     if not isinstance(found.get("entries"), dict):
         raise ReportFolderError(f"{broken} has no entries.")
     for metric, entry in found["entries"].items():
-        try:
-            file._check(report.folder, record["id"], metric, entry)
-        except file.BaselineError:
-            raise ReportFolderError(f"{broken} has no whole entry of {metric!r}.") from None
+        if wrong := misfit(repr(metric), entry):
+            raise ReportFolderError(f"{broken} is no entry: {wrong}.")
 
 
 def _baseline_file(record: Mapping[str, Any], root: Path) -> Path:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_cnnaudit import terminal
-from pytest_cnnaudit.baselines.file import Entry, _check, _measures_the_same, read
+from pytest_cnnaudit.baselines.check import Entry, measures_the_same, misfit
+from pytest_cnnaudit.baselines.file import BaselineError, read
 from pytest_cnnaudit.gallery.judged import rounded
 
 
@@ -58,9 +59,10 @@ def changes(path: Path, entries: Mapping[str, Mapping[str, Entry]]) -> list[Chan
     found = []
     for test, metrics in entries.items():
         for metric, entry in metrics.items():
-            _check(path, test, metric, entry)
+            if wrong := misfit(f"{metric!r} of {test}", entry):
+                raise BaselineError(f"Nothing is written into {path}: {wrong}.")
             old = kept.get(test, {}).get(metric)
-            found.append(Change(test, metric, old, entry, old is None or not _measures_the_same(old, entry)))
+            found.append(Change(test, metric, old, entry, old is None or not measures_the_same(old, entry)))
     return found
 
 
@@ -71,7 +73,7 @@ def tally(found: Iterable[Change]) -> str:
 
 
 def _difference(old: Entry, new: Entry) -> str:
-    before, after = _number(old["value"]), _number(new["value"])
+    before, after = float(old["value"]), float(new["value"])
     if before == after:
         return "the same value"
     if not math.isfinite(after - before):
@@ -87,11 +89,3 @@ def _otherwise(old: Entry, new: Entry) -> Iterator[str]:
             yield f"{name} {before} → {after}"
     if any((old["samples"] or {}).get(key) != (new["samples"] or {}).get(key) for key in ("n", "ids", "content")):
         yield "other samples"
-
-
-def _number(value: float | str) -> float:
-    """A file has ``"inf"`` and ``"nan"`` as text; an integer may be too large for a float."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if int(value) > 0 else -math.inf

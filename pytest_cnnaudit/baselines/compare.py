@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from pytest_cnnaudit.baselines.chance import LEVEL, changes, paired_test
+from pytest_cnnaudit.baselines.check import Entry
 from pytest_cnnaudit.baselines.entry import values_of
-from pytest_cnnaudit.baselines.file import Entry
 from pytest_cnnaudit.baselines.values import Values, compute
-from pytest_cnnaudit.gallery.judged import may_be_chance
+from pytest_cnnaudit.newcombe import may_be_chance
 
 Verdict = Literal["worse", "within the tolerance", "not beyond chance", "same", "better"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_cnnaudit.baselines.file import Entry
+from pytest_cnnaudit.baselines.check import Entry
 from pytest_cnnaudit.baselines.values import Values, pack_values, rounded, unpack_values
 from pytest_cnnaudit.results import Measurement, Metric
 

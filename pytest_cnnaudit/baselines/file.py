@@ -8,40 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_cnnaudit.baselines.values import is_statistic, unpack_values
-from pytest_cnnaudit.gallery.images import write_atomically
+from pytest_cnnaudit.atomic import write_atomically
+from pytest_cnnaudit.baselines.check import Entry, measures_the_same, misfit
 
 SCHEMA = 1
 FOLDER = "__cnnaudit__"
 
-Entry = dict[str, Any]
-"""What was measured for one metric of one test."""
-
 Entries = dict[str, dict[str, Entry]]
 """Test id → metric → entry."""
-
-_SAME = ("value", "values", "n", "count", "statistic", "settings", "measurement", "higher_is_better", "unit")
-_NUMBER = (int, float, str)
-_TYPES: dict[str, tuple[type, ...]] = {
-    "value": _NUMBER,
-    "display": (str,),
-    "ci95": (list, type(None)),
-    "n": (int,),
-    "count": (int, type(None)),
-    "unit": (str,),
-    "higher_is_better": (bool, type(None)),
-    "statistic": (str, type(None)),
-    "values": (str, type(None)),
-    "measurement": (str,),
-    "settings": (dict,),
-    "samples": (dict, type(None)),
-    "model": (dict,),
-    "seed": (int,),
-    "device": (str,),
-    "precision": (str,),
-    "versions": (dict,),
-    "measured": (str,),
-}
 
 
 class BaselineError(Exception):
@@ -103,11 +77,12 @@ def update(path: Path, entries: Mapping[str, Mapping[str, Entry]]) -> list[tuple
     kept = read(path)
     given = [(test, metric, entry) for test, metrics in entries.items() for metric, entry in metrics.items()]
     for test, metric, entry in given:
-        _check(path, test, metric, entry)
+        if wrong := misfit(f"{metric!r} of {test}", entry):
+            raise BaselineError(f"Nothing was written into {path}: {wrong}.")
     changed = []
     for test, metric, entry in given:
         before = kept.setdefault(test, {}).get(metric)
-        if before is None or not _measures_the_same(before, entry):
+        if before is None or not measures_the_same(before, entry):
             kept[test][metric] = entry
             changed.append((test, metric))
     if changed:
@@ -144,15 +119,6 @@ def _write(path: Path, entries: Entries) -> None:
         raise BaselineError(f"The baseline file {path} cannot be written: {error.strerror or error}.") from None
 
 
-def _measures_the_same(before: Entry, now: Entry) -> bool:
-    return all(before[key] == now[key] for key in _SAME) and _which(before) == _which(now)
-
-
-def _which(entry: Entry) -> list[Any]:
-    """The samples of an entry, whatever their source is called."""
-    return [(entry["samples"] or {}).get(key) for key in ("n", "ids", "content")]
-
-
 def _checked(path: Path, content: object) -> Entries:
     if not isinstance(content, dict) or not {"schema", "tests"} <= set(content):
         raise _broken(path, "it does not hold the keys 'schema' and 'tests'")
@@ -169,39 +135,9 @@ def _checked(path: Path, content: object) -> Entries:
         if not isinstance(metrics, dict):
             raise _broken(path, f"what it says of {test} is no object")
         for metric, entry in metrics.items():
-            _check(path, test, metric, entry)
+            if wrong := misfit(f"{metric!r} of {test}", entry):
+                raise _broken(path, wrong)
     return tests
-
-
-def _check(path: Path, test: str, metric: str, entry: object) -> None:
-    where = f"{metric!r} of {test}"
-    if not isinstance(entry, dict):
-        raise _broken(path, f"{where} is no object")
-    for key, types in _TYPES.items():
-        if key not in entry:
-            raise _broken(path, f"{where} has no {key!r}")
-        value = entry[key]
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise _broken(path, f"{key!r} of {where} is {json.dumps(value)[:40]}")
-    interval = entry["ci95"]
-    numbers = [entry["value"], *(interval or [])]
-    if (interval is not None and len(interval) != 2) or not all(_is_number(number) for number in numbers):
-        raise _broken(path, f"'value' or 'ci95' of {where} is no number: {entry['value']!r}, {interval!r}")
-    if entry["n"] < 0 or (entry["count"] is not None and not 0 <= entry["count"] <= entry["n"]):
-        raise _broken(path, f"'n' and 'count' of {where} are {entry['n']} and {entry['count']}")
-    statistic, values = entry["statistic"], entry["values"]
-    if (statistic is None) != (values is None) or (statistic is not None and not is_statistic(statistic)):
-        raise _broken(path, f"'statistic' of {where} is {statistic!r}, which does not go with its values")
-    if statistic is not None:
-        try:
-            unpack_values(values, statistic, entry["n"])
-        except ValueError as error:
-            raise _broken(path, f"'values' of {where} holds {error}") from None
-
-
-def _is_number(value: object) -> bool:
-    """JSON has no infinity and no NaN: they are strings."""
-    return value in ("inf", "-inf", "nan") if isinstance(value, str) else type(value) in (int, float)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pytest_cnnaudit.baselines.file import BaselineError, Entry, read
+from pytest_cnnaudit.baselines.check import Entry
+from pytest_cnnaudit.baselines.file import BaselineError, read
 from pytest_cnnaudit.errors import AuditError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_cnnaudit.baselines.check import Entry
 from pytest_cnnaudit.baselines.compare import Change, remarks
-from pytest_cnnaudit.baselines.file import Entry
 from pytest_cnnaudit.baselines.kept import Baselines
 from pytest_cnnaudit.gallery.judged import rounded
 from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Table, TableRow

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_cnnaudit.gallery.judged import interval_of, may_be_chance
+from pytest_cnnaudit.gallery.judged import interval_of
 from pytest_cnnaudit.gallery.read import StoredReport, read_report
+from pytest_cnnaudit.newcombe import may_be_chance
 
 Item = TypeVar("Item")
 Record = dict[str, Any]

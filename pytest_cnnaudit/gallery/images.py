@@ -6,13 +6,12 @@ import base64
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_cnnaudit.atomic import write_atomically
 from pytest_cnnaudit.gallery.last import take_back
 
 if TYPE_CHECKING:
@@ -113,17 +112,3 @@ def _encoded(image: Any, path: str, form: Form) -> bytes:
     else:
         image.save(buffer, "WEBP", **(_PHOTO if form == "photo" else _LOSSLESS))
     return buffer.getvalue()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, never meets half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pytest_cnnaudit.atomic import write_atomically
 from pytest_cnnaudit.gallery import plain
 from pytest_cnnaudit.gallery.costs import cache_words, passes
-from pytest_cnnaudit.gallery.images import write_atomically
 from pytest_cnnaudit.gallery.judged import (
     SIGNS,
     distance,

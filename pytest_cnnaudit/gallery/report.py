@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_cnnaudit.atomic import write_atomically
 from pytest_cnnaudit.gallery import last
-from pytest_cnnaudit.gallery.images import write_atomically
 from pytest_cnnaudit.gallery.markdown import write_pull_request_report
 from pytest_cnnaudit.gallery.story import story
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_cnnaudit.gallery.judged import interval_of, may_be_chance, rounded
+from pytest_cnnaudit.gallery.judged import interval_of, rounded
+from pytest_cnnaudit.newcombe import may_be_chance
 
 VERDICTS = ("worse", "not beyond chance", "within the tolerance", "better", "same")
 """In the order in which they matter."""

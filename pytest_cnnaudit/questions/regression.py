@@ -17,13 +17,11 @@ from pytest_cnnaudit.baselines import Baselines
 from pytest_cnnaudit.baselines.compare import compare, differences
 from pytest_cnnaudit.baselines.entry import Facts, entry
 from pytest_cnnaudit.baselines.told import Compared, exhibits_of, missing, note_of, regression
-from pytest_cnnaudit.canonical import canonical
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model.digest import digest as model_digest
 from pytest_cnnaudit.questions.asker import Asker
 from pytest_cnnaudit.results import Measurement, Metric
-from pytest_cnnaudit.samples import Samples
-from pytest_cnnaudit.samples.digest import digest
+from pytest_cnnaudit.samples.digest import digest, held
 
 M = TypeVar("M", bound=Measurement)
 
@@ -120,7 +118,7 @@ class RegressionQuestions(Asker):
             names = hashlib.blake2b("\n".join(ids).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
             return {"n": len(ids), "ids": names, "content": "", "source": ""}
         chosen = samples if not ids or tuple(ids) == samples.ids else samples[[place[name] for name in ids]]
-        return {"n": len(chosen), "ids": digest(chosen), "content": _held(chosen), "source": samples.source}
+        return {"n": len(chosen), "ids": digest(chosen), "content": held(chosen), "source": samples.source}
 
     def _told(self, measurement: M, compared: Sequence[Compared], baselines: Baselines) -> M:
         """The measurement with what came of it, in the place of the one that was kept."""
@@ -135,14 +133,6 @@ class RegressionQuestions(Asker):
                 return told
         self.measurements.append(told.linked(self.link))
         return told
-
-
-def _held(samples: Samples) -> str:
-    """What the samples hold, wherever they lie: on another machine a folder has another path."""
-    found = hashlib.blake2b(digest_size=8)
-    for position in samples._positions:
-        found.update(canonical(samples._content(int(position))))
-    return found.hexdigest()
 
 
 def _chosen(measurement: Measurement, names: Sequence[str] | None) -> list[Metric]:

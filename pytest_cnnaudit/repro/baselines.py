@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_cnnaudit.baselines import Baselines
+from pytest_cnnaudit.baselines.check import Entry
 from pytest_cnnaudit.baselines.entry import values_of
-from pytest_cnnaudit.baselines.file import Entry
 from pytest_cnnaudit.baselines.values import compute, group_size, pack_values, rounded
 from pytest_cnnaudit.results import Measurement, Metric, figure
 from pytest_cnnaudit.samples import Samples

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pytest_cnnaudit.atomic import write_atomically
 from pytest_cnnaudit.baselines.file import BaselineError, update
 from pytest_cnnaudit.errors import AuditError
-from pytest_cnnaudit.gallery.images import write_atomically
 from pytest_cnnaudit.model.digest import digest as model_digest
 from pytest_cnnaudit.repro.arrays import Arrays, as_arrays, as_facts, as_samples
 from pytest_cnnaudit.repro.baselines import lost, narrowed

@@ -11,7 +11,7 @@ from pytest_cnnaudit import Audit, AuditError, AuditModel, Samples
 from pytest_cnnaudit.baselines import Baselines
 from pytest_cnnaudit.baselines.compare import compare
 from pytest_cnnaudit.baselines.file import read, update
-from pytest_cnnaudit.gallery.judged import may_be_chance
+from pytest_cnnaudit.newcombe import may_be_chance
 from pytest_cnnaudit.results import Exhibit, Table
 
 EPS = 20 / 255

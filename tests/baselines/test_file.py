@@ -148,6 +148,7 @@ DAMAGED = {
     "tests a list": ('{"schema": 1, "tests": []}', "'tests' is no object"),
     "test a number": ('{"schema": 1, "tests": {"t": 3}}', "what it says of t is no object"),
     "entry a number": ('{"schema": 1, "tests": {"t": {"acc": 3}}}', "'acc' of t is no object"),
+    "value beyond all floats": (text(value=10**400), "'acc' of t.py::a is no number: 1000"),
     "value a word": (text(value="high"), "'acc' of t.py::a is no number: 'high'"),
     "value true": (text(value=True), "'value' of 'acc' of t.py::a is true"),
     "n a text": (text(n="4"), "'n' of 'acc' of t.py::a is \"4\""),

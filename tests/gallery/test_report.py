@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pytest_cnnaudit.atomic import write_atomically
 from pytest_cnnaudit.gallery import PictureFiles, Report, ReportFolderError
 from pytest_cnnaudit.gallery import report as report_module
-from pytest_cnnaudit.gallery.images import write_atomically
 from pytest_cnnaudit.gallery.report import write_report
 from pytest_cnnaudit.results import Picture
 
