@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,9 +50,9 @@ def canonical(value: Any, beyond: Callable[[Any], bytes] = _refuse) -> bytes:
     >>> canonical({"a": 1, "b": 2.5}) == canonical({"b": 2.5, "a": 1}) != canonical({"a": True, "b": 2.5})
     True
     """
-    for types, written in _LEAVES:
-        if isinstance(value, types):
-            return framed(qualified(type(value)), [written(value)])
+    plain = _written_as(type(value))  # type: ignore[arg-type]  # classes are hashable
+    if plain is not None:
+        return framed(plain[0], [plain[1](value)])
     parts: Iterable[Any]
     match value:
         case slice():
@@ -68,7 +69,14 @@ def canonical(value: Any, beyond: Callable[[Any], bytes] = _refuse) -> bytes:
 
 def framed(kind: str, parts: Iterable[bytes]) -> bytes:
     """Parts of something of that kind, told apart by their lengths."""
-    return b"".join(f"{len(part)}:".encode() + part for part in (kind.encode(), *parts)) + b";"
+    return b"".join([b"%d:%b" % (len(part), part) for part in (kind.encode(), *parts)]) + b";"
+
+
+@functools.cache
+def _written_as(kind: type) -> tuple[str, Callable[[Any], bytes]] | None:
+    """The name of a class whose values are leaves, and how these are written."""
+    written = next((written for types, written in _LEAVES if issubclass(kind, types)), None)
+    return None if written is None else (qualified(kind), written)
 
 
 def qualified(named: Any) -> str:

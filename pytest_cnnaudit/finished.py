@@ -87,4 +87,5 @@ def _message(call: pytest.CallInfo[None], report: pytest.TestReport) -> str:
         return str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
     if call.excinfo is None:
         return str(report.longrepr)
-    return call.excinfo.exconly(tryshort=True).removeprefix("pytest_cnnaudit.errors.AuditError: ")
+    told = call.excinfo.exconly(tryshort=True).removeprefix("pytest_cnnaudit.errors.AuditError: ")
+    return told.removeprefix("AssertionError: ") if told.startswith("AssertionError: assert ") else told

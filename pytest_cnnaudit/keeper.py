@@ -117,8 +117,14 @@ class Keeper:
     def _improvements(self) -> Iterator[tuple[str, str]]:
         for test, kept in self._audits.items():
             for metric in kept["better"]:
-                before = metric["baseline"]["display"]
-                yield f"better: {test}  {metric['name']} {before} → {metric['display']}", "green"
+                before = metric["baseline"]
+                step = (
+                    f"{metric['value'] - before['value']:+.2g}"
+                    if None not in (metric["value"], before["value"])
+                    else ""
+                )
+                told = f"{before['display']} → {metric['display']}{f' ({step})' if step else ''}"
+                yield f"better: {test}  {metric['name']} {told}", "green"
         if any(kept["better"] for kept in self._audits.values()):
             from pytest_cnnaudit.accepting import command
 

@@ -91,23 +91,23 @@ def baselines(config: pytest.Config, item: pytest.Item, replayed: Bundle | None)
     from pytest_cnnaudit.accepting import command
     from pytest_cnnaudit.baselines import Baselines, baseline_path
 
+    here = config.invocation_params.dir
     if replayed is not None and replayed.samples is not None:  # without, it runs on all samples
-        return Baselines(replayed.baselines, item.nodeid)
-    report, here = link(config, "").removesuffix("/index.html#"), config.invocation_params.dir
-    return Baselines(
-        baseline_path(item.path),
-        item.nodeid,
-        updating=flag(config, "update_baselines"),
-        accept=command(report, item.nodeid, root=config.rootpath, here=here),
-    )
+        path, updating, report = replayed.baselines, False, replayed.folder.resolve().parents[1]
+    else:
+        path, updating, report = baseline_path(item.path), flag(config, "update_baselines"), config.stash[folder_key]
+    accept = command(_seen_from(here, report), item.nodeid, root=config.rootpath, here=here)
+    return Baselines(path, item.nodeid, updating=updating, accept=accept)
 
 
 def link(config: pytest.Config, nodeid: str) -> str:
     """Where a test is in the report, seen from where pytest was called."""
-    folder = config.stash[folder_key]
-    if folder.is_relative_to(config.invocation_params.dir):
-        folder = folder.relative_to(config.invocation_params.dir)
-    return f"{(folder / 'index.html').as_posix()}#{nodeid}"
+    return f"{_seen_from(config.invocation_params.dir, config.stash[folder_key])}/index.html#{nodeid}"
+
+
+def _seen_from(here: Path, folder: Path) -> str:
+    """A folder's path, relative if it lies below."""
+    return (folder.relative_to(here) if folder.is_relative_to(here) else folder).as_posix()
 
 
 def picture_files(config: pytest.Config) -> PictureFiles:

@@ -44,3 +44,9 @@ def test_gives_way_to_a_visible_attack(audit):
     """An audit that cannot fail proves nothing: within 16/255 hardly anything holds."""
     attack = audit.attack(norm="linf", eps=16 / 255)
     assert attack.robust_accuracy <= 0.1
+
+
+def test_is_not_worse_than_the_last_release(audit):
+    """Beside the figures accepted last, in `__cnnaudit__/test_shapes.json`, sample by sample."""
+    audit.assert_no_regression(audit.attack(norm="linf", eps=4 / 255, attack="pgd"), tolerance=0.01)
+    audit.assert_no_regression(audit.saliency("grad_cam"), metrics=["pointing game", "energy in box"])

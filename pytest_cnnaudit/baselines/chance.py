@@ -46,15 +46,15 @@ def paired_test(before: Values, now: Values, statistic: str, *, rising: bool) ->
         rising: whether its rise is in question, or its fall.
 
     >>> print(paired_test(np.ones(20, bool), np.arange(20) >= 6, "share", rising=False))
-    McNemar's exact test, p = 0.016
+    exact McNemar test, p = 0.016
     """
     group = group_size(statistic)
     if group > 1:
         before, now, statistic = (*(each.reshape(-1, group).mean(1) for each in (before, now)), "mean")
     if statistic in ("share", "mean") and all(np.isin(each, (0, 1)).all() for each in (before, now)):
-        return Chance("McNemar's exact test", _mcnemar(before.astype(bool), now.astype(bool), rising=rising))
+        return Chance("exact McNemar test", _mcnemar(before.astype(bool), now.astype(bool), rising=rising))
     if statistic in ("median", "quantile 0.5"):
-        return Chance("Wilcoxon's signed-rank test", _wilcoxon(changes(before, now), rising=rising))
+        return Chance("Wilcoxon signed-rank test", _wilcoxon(changes(before, now), rising=rising))
     return Chance("paired permutation test", _permutation(before, now, statistic, rising=rising))
 
 

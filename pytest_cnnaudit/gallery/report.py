@@ -16,7 +16,7 @@ from pytest_cnnaudit.gallery.story import story
 
 SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
-_OLD = ("report.md", "records.jsonl", "images", "data/pixels", "assets", "repro")
+_OLD = ("report.md", "records.jsonl", "images", "data/pixels", "repro")
 PICTURED = ("rows", "grid", "samples")
 """The kinds of exhibits that hold pictures."""
 _WITHOUT_APPEAL = ("failed", "error", "crashed")
@@ -69,7 +69,7 @@ class Report:
 
     def __init__(self, folder: Path, run: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.run: dict[str, Any] = {"status": "running", "notes": [], "exit_status": None, **run}
+        self.run: dict[str, Any] = {"status": "running", "notes": [], "exit_status": None, "duration": 0.0, **run}
         self._records: dict[str, dict[str, Any]] = {}
         self._began = time.monotonic()
         self._spent = 0.0
@@ -183,9 +183,17 @@ def _prepare(folder: Path, run: Mapping[str, Any]) -> None:
         leftover.unlink(missing_ok=True)
     (folder / "images").mkdir(parents=True)
     (folder / "records.jsonl").touch()
-    for source in _STATIC.iterdir():
-        target = folder / source.name if source.name == "index.html" else folder / "assets" / source.name
-        write_atomically(target, source.read_bytes())
+    _write_page(folder)
+
+
+def _write_page(folder: Path) -> None:
+    """The page, file by file in the place of an older one: there is one at every moment."""
+    ours = {source.name: source for source in _STATIC.iterdir()}
+    for name, source in ours.items():
+        write_atomically(folder / name if name == "index.html" else folder / "assets" / name, source.read_bytes())
+    for old in (folder / "assets").iterdir():
+        if old.name not in ours:
+            old.unlink()
 
 
 def _write_data(folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str, Any]]) -> None:

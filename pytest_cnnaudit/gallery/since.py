@@ -22,9 +22,9 @@ def verdict_of(metric: Mapping[str, Any]) -> str:
 def verdict_words(metric: Mapping[str, Any]) -> str:
     """The verdict with what it rests on; empty where the metric was not compared.
 
-    >>> before = {"verdict": "worse", "test": "McNemar's exact test, p = 0.003", "of": "the baseline of 2026-11-20"}
+    >>> before = {"verdict": "worse", "test": "exact McNemar test, p = 0.003", "of": "the baseline of 2026-11-20"}
     >>> verdict_words({"unit": "", "baseline": before})
-    "worse than the baseline of 2026-11-20: McNemar's exact test, p = 0.003"
+    "worse than the baseline of 2026-11-20: exact McNemar test, p = 0.003"
     """
     verdict, baseline = verdict_of(metric), metric.get("baseline") or {}
     because = f": {baseline['test']}" if baseline.get("test") else ""

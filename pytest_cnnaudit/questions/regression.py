@@ -35,7 +35,7 @@ class RegressionQuestions(Asker):
         """The figures are not worse than those that were accepted last time, sample by sample.
 
         Fails where a figure is worse by more than the tolerance *and* by more than chance explains: McNemar's exact
-        test for shares, Wilcoxon's signed-rank test for medians, a paired permutation test for others, at 5%. What is
+        test for shares, Wilcoxon signed-rank test for medians, a paired permutation test for others, at 5%. What is
         better is reported, and becomes the baseline only if someone accepts it.
 
         Args:

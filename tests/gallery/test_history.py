@@ -186,7 +186,7 @@ def test_many_runs_of_one_day_are_told_apart_by_their_time(open_report, remember
 
 # Baselines --------------------------------------------------------------------------------------------------------
 
-MCNEMAR = "McNemar's exact test, p = 0.003"
+MCNEMAR = "exact McNemar test, p = 0.003"
 TOLERATED = "within the tolerance"
 SINCE = "since the baseline of 2026-11-20 · "
 

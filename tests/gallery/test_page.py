@@ -88,6 +88,26 @@ def test_a_failed_test_shows_its_message_metrics_and_pictures(open_page, url, ev
     assert f"{evil}" in page.locator(".exhibit").first.inner_text()
 
 
+@pytest.mark.parametrize("bundle", ["cnnaudit-report/repro/x", ""])
+@pytest.mark.parametrize("width", [1440, 360])
+def test_a_failure_says_how_to_see_it_again(open_page, tmp_path, evil, bundle, width):
+    run = {"started": "2026-01-01T00:00:00+00:00", "seed": 0, "device": "cpu", "command": "", "versions": {}}
+    command = f"pytest 'test_audit.py::test_it[{evil}]' --cnnaudit --cnnaudit-replay {bundle}{'/deep' * 30}"
+    report = Report(tmp_path / "report", run)
+    about = {"outcome": "failed", "message": "no", "doc": "", "duration": 1.0, "model": None, "samples": None}
+    found = {"name": "x", "title": "Attack", "settings": {}, "metrics": [], "notes": [], "cost": {}, "exhibits": []}
+    repro = {"command": command, "bundle": bundle, "trouble": ""}
+    report.add({"id": "test_it", **about, "measurements": [found], "repro": repro})
+    report.finish("finished", 1)
+    page = open_page((tmp_path / "report" / "index.html").as_uri() + "#test_it", width=width)
+    told = page.locator(".reproduction")
+    assert told.locator("code").text_content() == command
+    assert ("worst samples" in told.inner_text()) == bool(bundle)
+    told.locator("code").click()
+    assert page.evaluate("getSelection().toString()").strip() == command  # all of it at a click
+    unbroken(page)
+
+
 def test_a_test_with_parameters_stands_beside_its_others(open_page, url, ids):
     page = open_page(f"{url}#{next(name for name in ids if '100%' in name)}".replace("%", "%25"))
     columns = page.locator(".side-by-side .side-column")

@@ -6,7 +6,7 @@ from pytest_cnnaudit.gallery.costs import cache_words, passes
 from pytest_cnnaudit.gallery.markdown import pull_request_report
 from pytest_cnnaudit.gallery.story import headline, story
 
-MCNEMAR = "McNemar's exact test, p = 0.003"
+MCNEMAR = "exact McNemar test, p = 0.003"
 OF = "the baseline of 2026-11-20"
 RUN = {"status": "finished", "notes": [], "exit_status": 0, "device": "cpu", "versions": {}}
 

@@ -18,6 +18,7 @@ function testView(test, tests) {
       more.map((text) => element('p', { class: 'doc' }, text)),
       element('p', { class: 'facts' }, testFacts(test).join(' · '))),
     failureMessage(test.message, tone),
+    reproduction(test.repro),
     sideBySide(test, tests),
     !test.measurements.length && element('p', { class: 'facts unmeasured' }, 'This test recorded no measurement.'),
     test.measurements.map(measurementSection));
@@ -62,6 +63,13 @@ function failureMessage(message, tone) {
     class: `message tone-${tone} ${isLong ? 'is-long' : ''}`,
     tabindex: isLong ? '0' : null, role: isLong ? 'region' : null, 'aria-label': isLong ? 'Message' : null,
   }, message);
+}
+
+// The command that shows the failure again; `user-select: all` in the style takes all of it at a click.
+function reproduction(repro) {
+  if (!repro || !repro.command) return null;
+  const what = repro.bundle ? 'To see it again, on the worst samples alone:' : 'To see it again:';
+  return element('p', { class: 'reproduction' }, `${what} `, element('code', {}, repro.command));
 }
 
 function measurementSection(measurement) {
