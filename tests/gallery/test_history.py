@@ -184,6 +184,18 @@ def test_many_runs_of_one_day_are_told_apart_by_their_time(open_report, remember
     assert page.evaluate(OVERFLOW) <= 0
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_first_date_is_whole(open_report, remembered, width):
+    [test] = remembered((9, "passed", [metric(0.4)]), (9, "failed", [metric(0.5)]))
+    page = open_report(test, width=width)
+    page.locator(".history > summary").click()
+    page.locator(".history .chart-dot").first.wait_for(state="attached")
+    box = page.locator(".history svg").first.bounding_box()
+    dates = [each.bounding_box() for each in page.locator(".history .chart-axis + .chart-tick").all()]
+    assert dates[0]["x"] >= box["x"] - 0.5
+    assert dates[-1]["x"] + dates[-1]["width"] <= box["x"] + box["width"] + 0.5
+
+
 # Baselines --------------------------------------------------------------------------------------------------------
 
 MCNEMAR = "exact McNemar test, p = 0.003"

@@ -99,7 +99,7 @@ function chartAxes(chart, { left, right, bottom, width, y, xLabels, yTicks, yTex
     svgElement('line', { class: 'chart-axis', x1: left, x2: right, y1: bottom, y2: bottom }),
     xLabels.map(({ at, text }) => [
       svgElement('line', { class: 'chart-axis', x1: at, x2: at, y1: bottom, y2: bottom + 5 }),
-      svgElement('text', { class: 'chart-tick', x: at, y: bottom + 19, 'text-anchor': 'middle' }, text),
+      svgElement('text', { class: 'chart-tick', x: Math.max(at, textWidth(text) / 2), y: bottom + 19, 'text-anchor': 'middle' }, text),
     ]).flat(),
     svgElement('text', { class: 'chart-name', x: 0, y: 12 }, labels.name),
     svgElement('text', { class: 'chart-name', x: right, y: bottom + 39, 'text-anchor': 'end' }, shortened(chart.x, width - 16)));
