@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import runpy
 import shutil
 import signal
 import sys
@@ -14,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import nn
 
-from pytest_cnnaudit import AuditModel, Samples
+from pytest_cnnaudit import Audit, AuditModel, Samples
 
 settings.register_profile(
     "suite", deadline=None, max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -140,3 +141,24 @@ def browser():
         browser = running.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+_TINY = runpy.run_path(str(Path(__file__).parent / "audits" / "tiny_suite.py"))
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """Compares the means of four quadrants; see tiny_suite.py."""
+    return AuditModel(_TINY["TinyNet"]().eval(), class_names=_TINY["CLASSES"], name="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_samples():
+    """Eight images with contrasts 0.1, 0.1, 0.2, 0.2, 0.3, …; the model is right about all."""
+    images, labels, boxes = _TINY["quadrant_images"]()
+    return Samples.from_tensors(images, labels, boxes=boxes)
+
+
+@pytest.fixture
+def tiny(tiny_model, tiny_samples):
+    return Audit(tiny_model, tiny_samples, device="cpu")

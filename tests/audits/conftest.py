@@ -1,34 +1,10 @@
 """Networks and samples whose figures are known."""
 
 import copy
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-
-from pytest_cnnaudit import Audit, AuditModel, Samples
-
-_TINY = runpy.run_path(str(Path(__file__).parent / "tiny_suite.py"))
-
-
-@pytest.fixture(scope="session")
-def tiny_model():
-    """Compares the means of four quadrants; see tiny_suite.py."""
-    return AuditModel(_TINY["TinyNet"]().eval(), class_names=_TINY["CLASSES"], name="tiny")
-
-
-@pytest.fixture(scope="session")
-def tiny_samples():
-    """Eight images with contrasts 0.1, 0.1, 0.2, 0.2, 0.3, …; the model is right about all."""
-    images, labels, boxes = _TINY["quadrant_images"]()
-    return Samples.from_tensors(images, labels, boxes=boxes)
-
-
-@pytest.fixture
-def tiny(tiny_model, tiny_samples):
-    return Audit(tiny_model, tiny_samples, device="cpu")
 
 
 @pytest.fixture

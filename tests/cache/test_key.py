@@ -232,7 +232,6 @@ class Foreign:
         lambda it: it, len, nn.ReLU(), object(), Foreign(), np.array([object()]), {"a": [nn.ReLU()]}, iter(()),
         IMAGES.numpy,
     ],
-    ids=repr,
 )  # fmt: skip
 def test_what_may_do_anything_has_no_key(value):
     assert found(attack=value) is None
