@@ -428,7 +428,7 @@ def test_an_improvement_is_reported_and_not_absorbed(run, kept):
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
-            "better: test_audit.py::test_one  robust accuracy 0.25 → 1.00",
+            "better: test_audit.py::test_one  robust accuracy 0.25 → 1.00 (+0.75)",
             "*cnnaudit accept cnnaudit-report",
         ]
     )

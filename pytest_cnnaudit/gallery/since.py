@@ -24,7 +24,7 @@ def verdict_words(metric: Mapping[str, Any]) -> str:
 
     >>> before = {"verdict": "worse", "test": "exact McNemar test, p = 0.003", "of": "the baseline of 2026-11-20"}
     >>> verdict_words({"unit": "", "baseline": before})
-    "worse than the baseline of 2026-11-20: exact McNemar test, p = 0.003"
+    'worse than the baseline of 2026-11-20: exact McNemar test, p = 0.003'
     """
     verdict, baseline = verdict_of(metric), metric.get("baseline") or {}
     because = f": {baseline['test']}" if baseline.get("test") else ""
