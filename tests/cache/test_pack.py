@@ -427,7 +427,7 @@ def test_a_tree_of_anything_is_a_value_or_refused(node):
     unpacked_or_refused(tree(node))
 
 
-made = ["made", "pytest_cnnaudit.results", "Cost", ["forward", "backward"], [1, 2]]
+made = ["made", "pytest_cnnaudit.results.measurement", "Cost", ["forward", "backward"], [1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -441,9 +441,9 @@ made = ["made", "pytest_cnnaudit.results", "Cost", ["forward", "backward"], [1, 
             "no dataclass or NamedTuple 'A'",
         ),  # its import ends in sys.exit
         (["made", "pytest_cnnaudit.nowhere", "A", [], []], "No module named"),
-        (["made", "pytest_cnnaudit.results", "np.ndarray", [], []], "no dataclass or NamedTuple 'np.ndarray'"),
-        (["made", "pytest_cnnaudit.results", "Metric", [], []], "no dataclass or NamedTuple 'Metric'"),
-        (["made", "pytest_cnnaudit.results", "require", [], []], "no dataclass or NamedTuple 'require'"),
+        (["made", "pytest_cnnaudit.results.exhibits", "np.ndarray", [], []], "no dataclass or NamedTuple 'np.ndarray'"),
+        (["made", "pytest_cnnaudit.results.metric", "Metric", [], []], "no dataclass or NamedTuple 'Metric'"),
+        (["made", "pytest_cnnaudit.results.metric", "require", [], []], "no dataclass or NamedTuple 'require'"),
         (["made", "pytest_cnnaudit.audits.curve", "Measurement", [], []], "no dataclass or NamedTuple 'Measurement'"),
         ([*made[:3], ["forward"], [1]], "was packed with the fields"),
         ([*made[:4], [1]], "malformed"),
@@ -481,6 +481,6 @@ def test_a_class_with_other_fields_than_before_is_refused(monkeypatch):
         colour: str = "red"
 
     Changed.__module__, Changed.__qualname__ = Mark.__module__, Mark.__qualname__
-    monkeypatch.setattr("pytest_cnnaudit.results.Mark", Changed)
+    monkeypatch.setattr("pytest_cnnaudit.results.exhibits.Mark", Changed)
     with pytest.raises(PackError, match=r"\['at', 'label'\], and has \['at', 'label', 'colour'\] now"):
         unpack(data)
