@@ -36,7 +36,6 @@ _FLAGS = {
     "repro": "leave a bundle for each audit that fails: its worst samples, and the command that shows it again",
 }
 _ONLY_GIVEN = ("replay", "update_baselines", "prune_baselines")  # for one run: no ini option
-_PATHS = ("dir", "cache", "history", "replay")
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -79,13 +78,13 @@ def setting(config: pytest.Config, name: str) -> str:
     return str(given or _VALUES[name].default)
 
 
-def path_setting(config: pytest.Config, name: str, default: str = "") -> Path:
+def path_setting(config: pytest.Config, name: str) -> Path:
     """A path of the command line is relative to where pytest was called, one of the ini file to that file."""
     given = config.getoption(f"cnnaudit_{name}")
     in_ini = not given and name not in _ONLY_GIVEN and config.getini(f"cnnaudit_{name}")
     if in_ini and config.inipath is not None:
         return config.inipath.parent / str(in_ini)
-    return config.invocation_params.dir / str(given or in_ini or default or _VALUES[name].default)
+    return config.invocation_params.dir / str(given or in_ini or _VALUES[name].default)
 
 
 def check_options(config: pytest.Config) -> None:

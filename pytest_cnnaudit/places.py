@@ -35,12 +35,16 @@ def report_folder(config: pytest.Config) -> Path:
     """
     from pytest_cnnaudit.gallery import ReportFolderError, check_folder
 
-    folder = path_setting(config, "dir", "cnnaudit-replay" if setting(config, "replay") else "")
+    replays = bool(setting(config, "replay"))
+    if replays and not config.getoption("cnnaudit_dir"):  # the suite's own folder may be the one that has the bundle
+        folder = config.invocation_params.dir / "cnnaudit-replay"
+    else:
+        folder = path_setting(config, "dir")
     try:
         check_folder(folder)
     except (ReportFolderError, OSError) as error:
         raise pytest.UsageError(f"--cnnaudit-dir: {error}; give another folder.") from None
-    if setting(config, "replay") and path_setting(config, "replay").resolve().is_relative_to(folder.resolve()):
+    if replays and path_setting(config, "replay").resolve().is_relative_to(folder.resolve()):
         raise pytest.UsageError(f"--cnnaudit-dir: {folder} holds the bundle of --cnnaudit-replay; give another folder.")
     return folder
 

@@ -14,13 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_cnnaudit.finished import record_of
-from pytest_cnnaudit.options import (
-    add_options,
-    check_options,
-    check_unused,
-    enabled,
-    setting,
-)
+from pytest_cnnaudit.options import add_options, check_options, check_unused, enabled, setting
 from pytest_cnnaudit.places import (
     baselines,
     bundle,

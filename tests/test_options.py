@@ -51,6 +51,19 @@ def test_a_bundle_that_is_none_is_told_in_one_sentence(run):
     assert "repro/bundle.py" not in result.stdout.str()
 
 
+def test_a_replay_does_not_write_into_the_folder_of_the_ini_file_that_has_the_bundle(run, pytester):
+    pytester.makeini("[pytest]\ncnnaudit_dir = kept\ncnnaudit_repro = true\n")
+    pytester.makepyfile(
+        test_audit="def test_it(audit):\n    audit.assert_robust(eps=0.2, attack='fgsm', min_accuracy=1)\n"
+    )
+    run("--cnnaudit").assert_outcomes(failed=1)
+    (bundle,) = (pytester.path / "kept" / "repro").iterdir()
+    result = run("--cnnaudit", "--cnnaudit-replay", str(bundle), "test_audit.py::test_it")
+    result.assert_outcomes(failed=1)
+    assert (pytester.path / "cnnaudit-replay" / "index.html").exists()
+    assert bundle.exists()
+
+
 def test_the_history_of_the_ini_file_is_beside_it(run, pytester, monkeypatch):
     pytester.makeini("[pytest]\ncnnaudit_history = kept/h.sqlite\n")
     (pytester.path / "below").mkdir()

@@ -69,7 +69,7 @@ def as_samples(facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> 
         ids=[each["id"] for each in worst],
         class_names=facts["class_names"],
     )
-    made.source = f"the {len(made)} worst samples of {facts['source']}"
+    made.source = f"the {f'{len(made)} worst samples' if len(made) > 1 else 'worst sample'} of {facts['source']}"
     return made
 
 

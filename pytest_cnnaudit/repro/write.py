@@ -147,7 +147,8 @@ def _readme(facts: dict[str, Any]) -> str:
         held = "is worse than its baseline" if "baseline" in each else _missed(each)
         lines.append(f"  {each['metric']} {each['display']} {held}")
     of_samples = facts["samples"] is not None
-    few = f", on the {len(facts['samples']['worst'])} worst samples alone" if of_samples else ""
+    count = len(facts["samples"]["worst"]) if of_samples else 0
+    few = {0: "", 1: ", on the worst sample alone"}.get(count, f", on the {count} worst samples alone")
     lines += [*[""][: bool(facts["failed"])], f"The same failure again{few}:", "", f"  {shlex.join(facts['command'])}"]
     lines += ["", "It needs the suite and its model. If this folder was moved, name it as it is called now.", ""]
     lines += [f"{FACTS:16}what was measured how, and what came of each of these samples"]
