@@ -68,6 +68,7 @@ class Gatherer:
         carried = getattr(report, "cnnaudit", None)
         if carried is not None:
             record, pictures = json.loads(carried), picture_files(self.config).pending()
+            report.__dict__["cnnaudit_record"] = record  # for the keeper, which comes after
             self._add(record, pictures)
             self._show_in_pytest_html(report, record, pictures)
         elif self.scribe is not None and str(report.when) == "???":  # xdist's word for a worker that died

@@ -5,7 +5,6 @@ Updating never deletes. Pruning asks for proof that the run was whole: whatever 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -73,8 +72,8 @@ class Keeper:
             self._ends[test] = "started"
         elif report.when == "call" and self._ends.get(test) == "started":  # else a subtest has failed already
             self._ends[test] = "passed"
-        if (carried := getattr(report, "cnnaudit", None)) is not None:
-            self._take_in(json.loads(carried))
+        if (record := getattr(report, "cnnaudit_record", None)) is not None:
+            self._take_in(record)
         elif crashed and test in self._audits:
             self._audits[test]["outcome"] = "crashed"
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from pytest_cnnaudit.results import Metric
 
@@ -17,6 +16,8 @@ def proportion_interval(count: int, n: int) -> tuple[float, float]:
     >>> [round(end, 3) for end in proportion_interval(158, 512)]
     [0.27, 0.35]
     """
+    from scipy import stats  # a second to import, which a run that knows its results saves
+
     interval = stats.binomtest(count, n).proportion_ci(confidence_level=0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -30,6 +31,8 @@ def bootstrap_interval(
     """
     if len(values) < 2:
         return None
+    from scipy import stats
+
     functions: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
     result = stats.bootstrap(
         (np.asarray(values, dtype=np.float64),),
@@ -173,6 +176,8 @@ def quantile(
     ordered, n = np.sort(values), len(values)
     if not n:
         return Metric(math.nan, name=name, help=help, story=story, higher_is_better=higher_is_better)
+    from scipy import stats
+
     fewest, most = (int(stats.binom.ppf(p, n, q)) for p in (0.025, 0.975))  # values below the population's quantile
     return Metric(
         float(ordered[rank(q, n) - 1]),

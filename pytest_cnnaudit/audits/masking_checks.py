@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scipy import stats
-
 from pytest_cnnaudit.engine import Part
 from pytest_cnnaudit.results import Metric
 from pytest_cnnaudit.statistics import share
@@ -87,6 +85,8 @@ def by_chance(n: int) -> float:
     >>> [round(by_chance(n) * n) for n in (8, 32, 64, 500)]
     [1, 2, 3, 11]
     """
+    from scipy import stats
+
     return float(stats.binom.ppf(0.99, n, _RATE)) / n
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from pytest_cnnaudit.baselines.values import Values, compute, group_size
 
@@ -73,6 +72,8 @@ def _mcnemar(before: NDArray[np.bool_], now: NDArray[np.bool_], *, rising: bool)
     lost, gained = int((before & ~now).sum()), int((now & ~before).sum())
     if not lost + gained:
         return 1.0
+    from scipy import stats
+
     return float(stats.binomtest(gained if rising else lost, lost + gained, alternative="greater").pvalue)
 
 
@@ -81,6 +82,8 @@ def _wilcoxon(change: NDArray[np.float64], *, rising: bool) -> float:
     change = change[change != 0]
     if not len(change):
         return 1.0
+    from scipy import stats
+
     signed = np.sign(change) * stats.rankdata(np.abs(change))  # of the same ranks, and finite
     return float(stats.wilcoxon(signed, alternative="greater" if rising else "less").pvalue)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn.functional import conv2d
 
@@ -31,6 +30,8 @@ def rank_correlation(first: NDArray[np.floating], second: NDArray[np.floating]) 
 
 def _centred_ranks(maps: NDArray[np.floating]) -> NDArray[np.float64]:
     flat = maps.reshape(*maps.shape[:-2], -1)
+    from scipy.stats import rankdata
+
     ranks: NDArray[np.float64] = rankdata(flat, axis=-1).astype(np.float64)
     ranks -= ranks.mean(-1, keepdims=True)
     return ranks
