@@ -63,7 +63,7 @@ class Store:
         try:
             self._prepare()
             for _ in range(_TRIES):
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, FileExistsError):  # of a folder that goes while mkdir looks at it
                     folder.mkdir(parents=True, exist_ok=True)
                     _replace(path, _head(key, name, data), data)
                     return

@@ -189,11 +189,13 @@ def test_the_first_date_is_whole(open_report, remembered, width):
     [test] = remembered((9, "passed", [metric(0.4)]), (9, "failed", [metric(0.5)]))
     page = open_report(test, width=width)
     page.locator(".history > summary").click()
-    page.locator(".history .chart-dot").first.wait_for(state="attached")
-    box = page.locator(".history svg").first.bounding_box()
-    dates = [each.bounding_box() for each in page.locator(".history .chart-axis + .chart-tick").all()]
-    assert dates[0]["x"] >= box["x"] - 0.5
-    assert dates[-1]["x"] + dates[-1]["width"] <= box["x"] + box["width"] + 0.5
+    page.wait_for_function("""() => {
+        const chart = document.querySelector('.history svg')?.getBoundingClientRect();
+        const dates = [...document.querySelectorAll('.history .chart-axis + .chart-tick')]
+          .map((date) => date.getBoundingClientRect());
+        return chart && chart.width && dates.length
+          && dates[0].left >= chart.left - 0.5 && dates.at(-1).right <= chart.right + 0.5;
+    }""")
 
 
 # Baselines --------------------------------------------------------------------------------------------------------
