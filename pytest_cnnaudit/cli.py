@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pytest_cnnaudit import accepting, terminal
+from pytest_cnnaudit.amounts import signed
 from pytest_cnnaudit.gallery import ReportFolderError, plain
 from pytest_cnnaudit.gallery.beside import write_comparison
 from pytest_cnnaudit.gallery.compare import SAME, Comparison, MetricChange, TestChange, read_both
-from pytest_cnnaudit.gallery.judged import rounded
 from pytest_cnnaudit.gallery.markdown import verdict
 from pytest_cnnaudit.gallery.merge import merge
 from pytest_cnnaudit.gallery.outcomes import WORDS
@@ -131,7 +131,7 @@ def _step(change: MetricChange) -> str:
     step, of = change.change, change.new
     if step is None or of is None:
         return ""
-    return f"{'+' if step > 0 else '−' if step < 0 else ''}{rounded(abs(step), of['unit'])}"
+    return signed(step, of["unit"])
 
 
 def _as_markdown(comparison: Comparison) -> Iterator[str]:

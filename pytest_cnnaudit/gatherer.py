@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from pytest_cnnaudit.finished import location
 from pytest_cnnaudit.options import path_setting, setting
 from pytest_cnnaudit.places import cache_key, folder_key, link, picture_files
 from pytest_cnnaudit.plugin import uses_audit
+from pytest_cnnaudit.versions import versions
 
 if TYPE_CHECKING:
     from pytest_cnnaudit.gallery import Report, Scribe
@@ -218,15 +218,8 @@ def _run_facts(config: pytest.Config) -> dict[str, Any]:
         "seed": int(setting(config, "seed")),
         "device": setting(config, "device"),
         "command": shlex.join(["pytest", *map(str, config.invocation_params.args)]),
-        "versions": _versions(),
+        "versions": {
+            "python": platform.python_version(),
+            **versions("pytest-cnnaudit", "pytest", "torch", "torchvision"),
+        },
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("pytest-cnnaudit", "pytest", "torch", "torchvision"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

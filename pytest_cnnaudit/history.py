@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_cnnaudit.commit import commit
+from pytest_cnnaudit.gallery.compare import keyed, name_of
 
 SCHEMA = 1
 LIMIT = 50
@@ -207,16 +207,11 @@ def _metrics(tests: Iterable[Record]) -> Iterator[tuple[Key, Record, str, bool]]
 def _keyed(record: Record) -> Iterator[tuple[Record, list[Key]]]:
     """The measurements of a test, and the key of each of their metrics."""
     model = _storable(record["model"]["name"]) if record.get("model") else ""
-    times: Counter[str] = Counter()
-    for measurement in record.get("measurements", ()):
-        kind, seen = measurement["name"], Counter[str]()
+    for (kind, nth), measurement in keyed(record.get("measurements", ()), name_of).items():
         keys = []
-        for metric in measurement["metrics"]:
-            seen[metric["name"]] += 1
-            again = f" ({seen[metric['name']]})" if seen[metric["name"]] > 1 else ""
-            name, unit = _storable(metric["name"] + again), _storable(metric["unit"])
-            keys.append(Key(_storable(record["id"]), model, _storable(kind), times[kind], name, unit))
-        times[kind] += 1
+        for (name, before), metric in keyed(measurement["metrics"], name_of).items():
+            named = _storable(f"{name} ({before + 1})" if before else name)
+            keys.append(Key(_storable(record["id"]), model, _storable(kind), nth, named, _storable(metric["unit"])))
         yield measurement, keys
 
 

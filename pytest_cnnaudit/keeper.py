@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_cnnaudit import terminal
+from pytest_cnnaudit.amounts import signed
 from pytest_cnnaudit.collected import WORKER_KEY, Collected
 from pytest_cnnaudit.gatherer import narrowed_by
 from pytest_cnnaudit.options import flag
-from pytest_cnnaudit.places import link
+from pytest_cnnaudit.places import shown_report
 
 if TYPE_CHECKING:
     from pytest_cnnaudit.baselines.file import Entries
@@ -117,17 +118,14 @@ class Keeper:
         for test, kept in self._audits.items():
             for metric in kept["better"]:
                 before = metric["baseline"]
-                step = (
-                    f"{metric['value'] - before['value']:+.2g}"
-                    if None not in (metric["value"], before["value"])
-                    else ""
-                )
-                told = f"{before['display']} → {metric['display']}{f' ({step})' if step else ''}"
+                known = None not in (metric["value"], before["value"])
+                step = f" ({signed(metric['value'] - before['value'], metric['unit'])})" if known else ""
+                told = f"{before['display']} → {metric['display']}{step}"
                 yield f"better: {test}  {metric['name']} {told}", "green"
         if any(kept["better"] for kept in self._audits.values()):
             from pytest_cnnaudit.accepting import command
 
-            report, here = link(self.config, "").removesuffix("/index.html#"), self.config.invocation_params.dir
+            report, here = shown_report(self.config), self.config.invocation_params.dir
             yield f"accept what is better as the baseline: {command(report, root=self.config.rootpath, here=here)}", ""
 
     def _update(self) -> bool:

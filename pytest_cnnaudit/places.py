@@ -106,7 +106,12 @@ def baselines(config: pytest.Config, item: pytest.Item, replayed: Bundle | None)
 
 def link(config: pytest.Config, nodeid: str) -> str:
     """Where a test is in the report, seen from where pytest was called."""
-    return f"{_seen_from(config.invocation_params.dir, config.stash[folder_key])}/index.html#{nodeid}"
+    return f"{shown_report(config)}/index.html#{nodeid}"
+
+
+def shown_report(config: pytest.Config) -> str:
+    """The folder of the report, seen from where pytest was called."""
+    return _seen_from(config.invocation_params.dir, config.stash[folder_key])
 
 
 def _seen_from(here: Path, folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def _measurement(measurement: Measurement, save: Save) -> dict[str, Any]:
         "metrics": [_metric(metric) for metric in measurement.metrics if metric.n],
         "notes": list(measurement.notes),
         "complete": measurement.complete,
-        "cached": None
-        if measurement.cached is None
-        else {"measured": measurement.cached.measured, "batches": measurement.cached.batches},
+        "cached": None if measurement.cached is None else asdict(measurement.cached),
         "cost": {"forward": measurement.cost.forward, "backward": measurement.cost.backward},
         "exhibits": [_exhibit(exhibit, save) for exhibit in measurement.exhibits],
     }

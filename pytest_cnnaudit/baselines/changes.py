@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_cnnaudit import terminal
+from pytest_cnnaudit.amounts import signed
 from pytest_cnnaudit.baselines.check import Entry, measures_the_same, misfit
 from pytest_cnnaudit.baselines.file import BaselineError, read
-from pytest_cnnaudit.gallery.judged import rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _difference(old: Entry, new: Entry) -> str:
         return "the same value"
     if not math.isfinite(after - before):
         return "no difference to speak of" if math.isnan(after - before) else "beyond all bounds"
-    return f"{'+' if after > before else '−'}{rounded(abs(after - before), new['unit'])}"
+    return signed(after - before, new["unit"])
 
 
 def _otherwise(old: Entry, new: Entry) -> Iterator[str]:

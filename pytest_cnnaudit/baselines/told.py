@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_cnnaudit.amounts import rounded, signed
 from pytest_cnnaudit.baselines.check import Entry
 from pytest_cnnaudit.baselines.compare import Change, remarks
 from pytest_cnnaudit.baselines.kept import Baselines
-from pytest_cnnaudit.gallery.judged import rounded
 from pytest_cnnaudit.results import Exhibit, Measurement, Metric, Table, TableRow
 
 _SHOWN = 16
@@ -181,7 +181,7 @@ def _signed(before: Entry, entry: Entry) -> str:
     change = now - then
     if not math.isfinite(change):
         return "none" if math.isnan(change) else "+∞" if change > 0 else "−∞"
-    return f"{'+' if change > 0 else '−'}{rounded(abs(change), entry['unit'])}"
+    return signed(change, entry["unit"])
 
 
 def _samples(places: Sequence[int]) -> str:

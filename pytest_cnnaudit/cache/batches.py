@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import cast
 
 import torch
 
-from pytest_cnnaudit.cache.pack import PackError, pack, unpack
-from pytest_cnnaudit.cache.store import Store
+from pytest_cnnaudit.cache.shelf import Shelf
 from pytest_cnnaudit.engine import Part
 from pytest_cnnaudit.engine.measure import Step
 from pytest_cnnaudit.model.borrow import random_position
@@ -26,9 +26,9 @@ class Batches:
         continued: how many batches were known.
     """
 
-    def __init__(self, store: Store, key: str, prefix: str, device: torch.device) -> None:
+    def __init__(self, shelf: Shelf, key: str, prefix: str, device: torch.device) -> None:
         self.continued = 0
-        self._store, self._key, self._prefix, self._device = store, key, prefix, device
+        self._shelf, self._key, self._prefix, self._device = shelf, key, prefix, device
         self._steps = 0
 
     def resumed(self, step: Step) -> Step:
@@ -37,30 +37,25 @@ class Batches:
 
         def resumed(batch: Batch) -> Part:
             name = f"{self._prefix}{_name(number, batch)}"
-            known = self._store.read(self._key, name)
+            known = self._shelf.get(self._key, name)
             if known is not None:
-                try:
-                    part, cost = unpack(known)
-                except PackError:  # of another version, by chance under the same key
-                    pass
-                else:
-                    spend(cost)
-                    self.continued += 1
-                    return part  # type: ignore[no-any-return]
+                part, cost = known
+                spend(cost)
+                self.continued += 1
+                return cast(Part, part)
             before, spent_before = random_position(self._device), spent()
             part = step(batch)
             if random_position(self._device) == before:
-                self._keep(name, (part, spent() - spent_before))
+                self._shelf.put(self._key, name, (part, spent() - spent_before))
             return part
 
         return resumed
 
-    def _keep(self, name: str, found: object) -> None:
-        try:
-            data = pack(found)
-        except PackError:  # a part that holds more than data is measured again
-            return
-        self._store.write(self._key, name, data)
+    def forget(self) -> None:
+        """The measurement is whole, and kept as such."""
+        for name in self._shelf.store.names(self._key):
+            if name.startswith(self._prefix):
+                self._shelf.store.remove(self._key, name)
 
 
 def _name(step: int, batch: Batch) -> str:

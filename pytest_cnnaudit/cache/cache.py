@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pytest_cnnaudit.cache.batches import Batches
 from pytest_cnnaudit.cache.key import alike, key
-from pytest_cnnaudit.cache.pack import PackError, pack, unpack
+from pytest_cnnaudit.cache.shelf import Shelf
 from pytest_cnnaudit.cache.store import Store
 from pytest_cnnaudit.engine import Engine
 from pytest_cnnaudit.results import Cached, Measurement
@@ -36,6 +36,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder)
+        self._shelf = Shelf(self.store)
 
     def measured(self, measure: Callable[..., M], *given: Any, **arguments: Any) -> M:
         """What `measure` gives for the arguments, whether it has to be called for it or not."""
@@ -44,21 +45,23 @@ class Cache:
             return measure(*given, **arguments)
         model = self._model(known.digest, known.outputs)
         name = f"result-{model}"
-        kept = self._unpacked(known.digest, name)
+        kept = self._shelf.get(known.digest, name)
         if kept is not None:
             found, measured = kept
             return cast(M, replace(found, cached=Cached(measured)))
         engine = next((each for each in given if isinstance(each, Engine)), None)
         batches = None
         if engine is not None:
-            batches = Batches(self.store, known.digest, f"batch-{model}-", engine.device)
+            batches = Batches(self._shelf, known.digest, f"batch-{model}-", engine.device)
             resuming = replace(engine, resumed=batches.resumed)
             given = tuple(resuming if each is engine else each for each in given)
         found = measure(*given, **arguments)
-        self._write(known.digest, name, found)
-        if batches is not None and batches.continued:
-            found = replace(found, cached=Cached(_now(), batches.continued))
-        return found
+        whole = self._shelf.put(known.digest, name, (found, _now()))
+        if batches is None:
+            return found
+        if whole:
+            batches.forget()
+        return replace(found, cached=Cached(_now(), batches.continued)) if batches.continued else found
 
     def _model(self, digest: str, outputs: NDArray[np.float32] | None) -> str:
         """Which of the models with these weights and this structure it is, by what it answers."""
@@ -66,32 +69,12 @@ class Cache:
             return "none"
         for name in self.store.names(digest):
             if name.startswith(_OUTPUTS):
-                before = self._unpacked(digest, name)
+                before = self._shelf.get(digest, name)
                 if before is not None and alike(before, outputs):
                     return name.removeprefix(_OUTPUTS)
         made = hashlib.blake2b(outputs.tobytes(), digest_size=8).hexdigest()
-        self.store.write(digest, f"{_OUTPUTS}{made}", pack(outputs))
+        self._shelf.put(digest, f"{_OUTPUTS}{made}", outputs)
         return made
-
-    def _unpacked(self, digest: str, name: str) -> Any:
-        data = self.store.read(digest, name)
-        if data is None:
-            return None
-        try:
-            return unpack(data)
-        except PackError:
-            return None
-
-    def _write(self, digest: str, name: str, found: Measurement) -> None:
-        try:
-            data = pack((found, _now()))
-        except PackError:  # it holds more than data: an object of the user's
-            return
-        self.store.write(digest, name, data)
-        batches = name.replace("result-", "batch-", 1)
-        for each in self.store.names(digest):
-            if each.startswith(f"{batches}-"):
-                self.store.remove(digest, each)
 
 
 def _now() -> str:

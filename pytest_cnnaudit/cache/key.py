@@ -7,7 +7,6 @@ import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from pytest_cnnaudit.model.digest import digest
 from pytest_cnnaudit.model.structure import alike, named, outputs, structure
 from pytest_cnnaudit.samples import Samples
 from pytest_cnnaudit.samples.digest import content
+from pytest_cnnaudit.versions import versions
 
 __all__ = ["Key", "alike", "key"]
 
@@ -138,12 +138,4 @@ def _versions() -> tuple[Any, ...]:
     code = hashlib.sha256()
     for path in sorted(_PACKAGE.rglob("*.py")):
         code.update(canonical((path.relative_to(_PACKAGE).as_posix(), path.read_bytes())))
-    libraries = {name: _version(name) for name in ("pytest-cnnaudit", *_LIBRARIES)}
-    return platform.python_version_tuple()[:2], libraries, code.digest()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # torchvision need not be there, and a checkout need not be installed
-        return None
+    return platform.python_version_tuple()[:2], versions("pytest-cnnaudit", *_LIBRARIES), code.digest()

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from pytest_cnnaudit.atomic import write_atomically
+
 _FORMAT = b"cnnkept\x01"  # the last byte is the version
 _HEAD = struct.Struct("<8sQ32s")
 _KEY = re.compile(r"[0-9a-f]{8,128}")  # `trim` takes nothing else for an entry, whatever the folder holds besides
@@ -64,8 +66,7 @@ class Store:
             self._prepare()
             for _ in range(_TRIES):
                 with suppress(FileNotFoundError, FileExistsError):  # of a folder that goes while mkdir looks at it
-                    folder.mkdir(parents=True, exist_ok=True)
-                    _replace(path, _head(key, name, data), data)
+                    write_atomically(path, _head(key, name, data), data)  # not flushed: the checksum tells what is lost
                     return
             self.trouble = f"The cache could not keep a result: {folder} is taken away time and again."
         except OSError as error:
@@ -124,8 +125,8 @@ class Store:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not any(self.folder.iterdir()):
-            _replace(self.folder / "CACHEDIR.TAG", _TAG.encode())
-            _replace(self.folder / ".gitignore", b"# Made by pytest-cnnaudit.\n*\n")
+            write_atomically(self.folder / "CACHEDIR.TAG", _TAG.encode())
+            write_atomically(self.folder / ".gitignore", b"# Made by pytest-cnnaudit.\n*\n")
 
 
 class _Used(NamedTuple):
@@ -147,19 +148,6 @@ def _head(key: str, name: str, data: bytes) -> bytes:
     found = hashlib.blake2b(f"{key}/{name}\n".encode(), digest_size=32)
     found.update(data)
     return _HEAD.pack(_FORMAT, len(data), found.digest())
-
-
-def _replace(path: Path, *content: bytes) -> None:
-    """Write a file atomically. It is not flushed to the disk: after a power cut the checksum tells what is missing."""
-    temporary = path.with_name(f"{_BEING_WRITTEN}{path.name}-{os.urandom(8).hex()}")
-    try:
-        with temporary.open("xb") as file:
-            file.writelines(content)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _size(file: Path) -> int:

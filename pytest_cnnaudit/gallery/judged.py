@@ -8,6 +8,9 @@ from typing import Any
 SIGNS = {">=": "≥", "<=": "≤"}
 """Comparisons as they are printed, where that is not as they are written."""
 
+VERDICTS = ("worse", "not beyond chance", "within the tolerance", "better", "same")
+"""In the order in which they matter."""
+
 
 def metrics_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All metrics of a test."""
@@ -19,11 +22,21 @@ def judged_metrics(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [metric for metric in metrics_of(record) if metric["thresholds"]]
 
 
+def verdict_of(metric: Mapping[str, Any]) -> str:
+    """One of `VERDICTS`; empty where the metric was not compared."""
+    verdict = (metric.get("baseline") or {}).get("verdict")
+    return verdict if verdict in VERDICTS else ""
+
+
+def is_asked(metric: Mapping[str, Any]) -> bool:
+    """Whether the test asked something of it: a threshold, or to be no worse than its baseline."""
+    return bool(metric["thresholds"] or verdict_of(metric))
+
+
 def headline_metrics(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Those that were held against a threshold or a baseline; where none was, the first of each measurement."""
     first = (metric for measurement in record.get("measurements", ()) for metric in measurement["metrics"][:1])
-    asked = [each for each in metrics_of(record) if each["thresholds"] or (each.get("baseline") or {}).get("verdict")]
-    return asked or list(first)
+    return list(filter(is_asked, metrics_of(record))) or list(first)
 
 
 def interval_of(metric: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -51,8 +64,3 @@ def distance(judged: tuple[Mapping[str, Any], Mapping[str, Any]]) -> float:
     interval = interval_of(metric)
     width = interval[1] - interval[0] if interval else 0
     return abs(held(metric, limit) - float(limit["value"])) / float(width or abs(limit["value"]) or 1)
-
-
-def rounded(number: float, unit: str) -> str:
-    """A difference or a threshold for people, with its unit."""
-    return f"{float(f'{number:.2g}' if abs(number) < 1 else f'{number:.4g}'):g}{f' {unit}' if unit else ''}"

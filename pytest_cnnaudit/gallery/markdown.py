@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pytest_cnnaudit.amounts import rounded
 from pytest_cnnaudit.atomic import write_atomically
 from pytest_cnnaudit.gallery import plain
 from pytest_cnnaudit.gallery.costs import cache_words, passes
@@ -21,10 +22,10 @@ from pytest_cnnaudit.gallery.judged import (
     is_close,
     judged_metrics,
     metrics_of,
-    rounded,
+    verdict_of,
 )
 from pytest_cnnaudit.gallery.outcomes import WORDS
-from pytest_cnnaudit.gallery.since import change_words, gain, step, verdict_of
+from pytest_cnnaudit.gallery.since import change_words, gain, step
 from pytest_cnnaudit.gallery.story import story
 
 MARKER = "<!-- pytest-cnnaudit -->"

@@ -30,14 +30,17 @@ class ReportFolderError(Exception):
 
 def check_folder(folder: Path) -> None:
     """Raise a `ReportFolderError` where a report would overwrite anything but an earlier report."""
-    if folder.is_dir() and (not any(entry.suffix != ".tmp" for entry in folder.iterdir()) or _is_report(folder)):
-        return
-    if folder.exists():
+    _checked(folder)
+
+
+def _checked(folder: Path) -> str:
+    """What wrote the report that is there; empty where none is."""
+    if not folder.exists() or (folder.is_dir() and all(entry.suffix == ".tmp" for entry in folder.iterdir())):
+        return ""
+    generator = _generator_of(folder)
+    if not generator.startswith("pytest-cnnaudit"):
         raise ReportFolderError(f"{folder} holds something else than a report of this plugin")
-
-
-def _is_report(folder: Path) -> bool:
-    return _generator_of(folder).startswith("pytest-cnnaudit")
+    return generator
 
 
 def _generator_of(folder: Path) -> str:
@@ -169,8 +172,7 @@ def _copy(name: str, sources: Sequence[Path], folder: Path) -> bool:
 
 def _prepare(folder: Path, run: Mapping[str, Any]) -> None:
     """Make an empty report; wherever this is killed, what the folder holds is a report, the last one or the new one."""
-    check_folder(folder)
-    keeps_pictures = _generator_of(folder) == _generator(run)  # another version may write them in another way
+    keeps_pictures = _checked(folder) == _generator(run)  # another version may write them in another way
     _write_data(folder, {**run, "status": "running"}, [])
     if keeps_pictures:
         last.set_aside(folder)

@@ -6,17 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_cnnaudit.gallery.judged import interval_of, rounded
+from pytest_cnnaudit.amounts import rounded, signed
+from pytest_cnnaudit.gallery.judged import interval_of, verdict_of
 from pytest_cnnaudit.newcombe import may_be_chance
-
-VERDICTS = ("worse", "not beyond chance", "within the tolerance", "better", "same")
-"""In the order in which they matter."""
-
-
-def verdict_of(metric: Mapping[str, Any]) -> str:
-    """One of `VERDICTS`; empty where the metric was not compared."""
-    verdict = (metric.get("baseline") or {}).get("verdict")
-    return verdict if verdict in VERDICTS else ""
 
 
 def verdict_words(metric: Mapping[str, Any]) -> str:
@@ -51,7 +43,7 @@ def told_since(metric: Mapping[str, Any]) -> str:
 def change_words(metric: Mapping[str, Any]) -> str:
     """The change for a cell of a table: by how much, and whether that is better or worse."""
     change = step(metric)
-    sized = "" if change is None else f"{'+' if change > 0 else '−'}{rounded(abs(change), metric['unit'])} "
+    sized = "" if change is None else f"{signed(change, metric['unit'])} "
     return f"{sized}{verdict_words(metric) or _words_of_intervals(metric)}".strip()
 
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_cnnaudit.gallery.judged import distance, held, interval_of, is_close, metrics_of, rounded
-from pytest_cnnaudit.gallery.since import VERDICTS, told_since, verdict_of, verdict_words
+from pytest_cnnaudit.amounts import rounded
+from pytest_cnnaudit.gallery.judged import (
+    VERDICTS,
+    distance,
+    held,
+    interval_of,
+    is_asked,
+    is_close,
+    metrics_of,
+    verdict_of,
+)
+from pytest_cnnaudit.gallery.since import told_since, verdict_words
 
 _SIDES = {
     ">=": ("below", "required"),
@@ -42,8 +52,7 @@ def headline(record: Mapping[str, Any]) -> str:
     """One line for a terminal: the metrics of which something was asked, or else the first of each measurement."""
     words = []
     for measurement in record.get("measurements", ()):
-        asked = [metric for metric in measurement["metrics"] if metric["thresholds"] or verdict_of(metric)]
-        for metric in asked or measurement["metrics"][:1]:
+        for metric in list(filter(is_asked, measurement["metrics"])) or measurement["metrics"][:1]:
             ends = interval_of(metric)
             interval = " (95% CI {:.3g} to {:.3g})".format(*ends) if ends else ""
             limits = [

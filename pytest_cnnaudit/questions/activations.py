@@ -15,7 +15,7 @@ class ActivationQuestions(Asker):
 
     def activations(self, layer: str) -> ActivationMeasurement:
         """The maps of a layer's channels over the samples: dead channels and sparsity. See `ActivationMeasurement`."""
-        return self._measured(measure_activations, self.model, self.samples, self._engine, layer=layer)
+        return self._asked(measure_activations, layer=layer)
 
     def assert_no_dead_channels(self, layer: str, *, max_dead: float = 0.25) -> ActivationMeasurement:
         """Hardly any channel of the layer is dead: at most `max_dead` never rise above zero, or never change.
@@ -33,9 +33,7 @@ class ActivationQuestions(Asker):
             AuditError: there is no such layer, it does not run exactly once, or it returns no maps.
         """
         check_share("max_dead", max_dead)
-        found = self._measured(
-            measure_activations, self.model, self.samples, self._engine, layer=layer, max_dead=max_dead
-        )
+        found = self._asked(measure_activations, layer=layer, max_dead=max_dead)
         require(found.dead, "<=", max_dead)
         return found
 
@@ -59,6 +57,4 @@ class ActivationQuestions(Asker):
         Raises:
             AuditError: there is no such layer or channel; a layer does not run exactly once, or returns no maps.
         """
-        return self._measured(
-            measure_top_patches, self.model, self.samples, self._engine, layer=layer, channels=channels, k=k
-        )
+        return self._asked(measure_top_patches, layer=layer, channels=channels, k=k)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, get_args
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, get_args
 
 from pytest_cnnaudit.engine import Engine, resolve_device
 from pytest_cnnaudit.errors import AuditError
@@ -68,6 +68,12 @@ class Asker:
                 "This measurement needs samples: define the fixture audit_samples, or pass Audit(model, samples)."
             )
         return self._samples
+
+    def _asked(
+        self, measure: Callable[Concatenate[AuditModel, Samples, Engine, P], M], *given: P.args, **arguments: P.kwargs
+    ) -> M:
+        """What `measure` finds of the model on the samples."""
+        return self._measured(measure, self.model, self.samples, self._engine, *given, **arguments)
 
     def _measured(self, measure: Callable[P, M], *given: P.args, **arguments: P.kwargs) -> M:
         """What `measure` finds, or has found before, kept for the report."""

@@ -33,11 +33,8 @@ class ExplanationQuestions(Asker):
         **options: Any,
     ) -> FaithfulnessMeasurement:
         """Insertion and deletion in the order of the map, beside a random order; see `measure_faithfulness`."""
-        return self._measured(
+        return self._asked(
             measure_faithfulness,
-            self.model,
-            self.samples,
-            self._engine,
             method=method,
             target=target,
             layer=layer,
@@ -89,11 +86,8 @@ class ExplanationQuestions(Asker):
         for name, limit in (("min_insertion", min_insertion), ("max_deletion", max_deletion)):
             if limit is not None:
                 check_share(name, limit)
-        found = self._measured(
+        found = self._asked(
             measure_faithfulness,
-            self.model,
-            self.samples,
-            self._engine,
             method=method,
             target=target,
             layer=layer,
@@ -126,11 +120,8 @@ class ExplanationQuestions(Asker):
         **options: Any,
     ) -> SanityMeasurement:
         """How alike the maps stay as the network's layers are re-initialised; see `measure_sanity`."""
-        return self._measured(
+        return self._asked(
             measure_sanity,
-            self.model,
-            self.samples,
-            self._engine,
             method=method,
             target=target,
             layer=layer,

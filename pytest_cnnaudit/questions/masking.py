@@ -21,11 +21,8 @@ class MaskingQuestions(Asker):
         eot: int = 1,
     ) -> MaskingMeasurement:
         """The signs that robustness within `eps` is only apparent, each by a check; see `measure_masking`."""
-        return self._measured(
+        return self._asked(
             measure_masking,
-            self.model,
-            self.samples,
-            self._engine,
             norm=norm,
             eps=eps,
             limit=limit,

@@ -19,7 +19,7 @@ class NeighbourQuestions(Asker):
 
     def neighbours(self, layer: str | None = None, k: int = 5) -> NeighbourMeasurement:
         """The nearest neighbours of each sample in feature space and in pixel space; see `measure_neighbours`."""
-        return self._measured(measure_neighbours, self.model, self.samples, self._engine, layer=layer, k=k)
+        return self._asked(measure_neighbours, layer=layer, k=k)
 
     def assert_neighbours_agree(
         self,

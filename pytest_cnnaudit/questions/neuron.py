@@ -33,11 +33,8 @@ class NeuronQuestions(Asker):
             AuditError: there is no such layer, channel, unit or method; or no ReLU between the neuron and the image, so
                 that a rule for ReLUs changes nothing (of a first convolution, ask for the ``"gradient"``).
         """
-        return self._measured(
+        return self._asked(
             measure_neuron,
-            self.model,
-            self.samples,
-            self._engine,
             layer=layer,
             channel=channel,
             unit=unit,

@@ -70,11 +70,8 @@ class PerturbationQuestions(Asker):
         options: Mapping[str, Any],
         at_least: Mapping[float, float] | None = None,
     ) -> PerturbationMeasurement:
-        return self._measured(
+        return self._asked(
             measure_min_perturbation,
-            self.model,
-            self.samples,
-            self._engine,
             norm=norm,
             attack=attack,
             eight_bit=eight_bit,

@@ -31,11 +31,8 @@ class RobustnessQuestions(Asker):
 
         Further keywords go to the attack, as in ``audit.attack("linf", 4 / 255, attack="pgd", steps=20)``.
         """
-        return self._measured(
+        return self._asked(
             measure_robustness,
-            self.model,
-            self.samples,
-            self._engine,
             norm=norm,
             eps=eps,
             attack=attack,
@@ -69,11 +66,8 @@ class RobustnessQuestions(Asker):
             AuditError: there is no such norm or attack, a label is out of range, ….
         """
         check_share("min_accuracy", min_accuracy)
-        found = self._measured(
+        found = self._asked(
             measure_robustness,
-            self.model,
-            self.samples,
-            self._engine,
             norm=norm,
             eps=eps,
             attack=attack,
@@ -97,11 +91,8 @@ class RobustnessQuestions(Asker):
         **options: Any,
     ) -> RobustnessCurve:
         """Robust accuracy over several `eps`, for little more than the price of one; see `measure_curve`."""
-        return self._measured(
+        return self._asked(
             measure_curve,
-            self.model,
-            self.samples,
-            self._engine,
             norm=norm,
             eps=eps,
             attack=attack,

@@ -28,11 +28,8 @@ class SaliencyQuestions(Asker):
         **options: Any,
     ) -> SaliencyMeasurement:
         """Where the model looks, and how much of that is the object; see `measure_saliency`."""
-        return self._measured(
+        return self._asked(
             measure_saliency,
-            self.model,
-            self.samples,
-            self._engine,
             method=method,
             target=target,
             layer=layer,
@@ -94,11 +91,8 @@ class SaliencyQuestions(Asker):
                 raise AuditError(f"min_score= is needed: no one threshold fits {metric!r} with this method.")
             min_score = GRID_ENERGY
         check_share("min_score", min_score)
-        found = self._measured(
+        found = self._asked(
             measure_saliency,
-            self.model,
-            self.samples,
-            self._engine,
             method=method,
             target=target,
             layer=layer,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_cnnaudit.baselines import Baselines
+from pytest_cnnaudit.baselines.chance import changes
 from pytest_cnnaudit.baselines.check import Entry
 from pytest_cnnaudit.baselines.entry import values_of
 from pytest_cnnaudit.baselines.values import compute, group_size, pack_values, rounded
@@ -30,8 +31,8 @@ def lost(baselines: Baselines | None, measurement: Measurement, metric: Metric) 
         if of_it and (name == metric.name or name.startswith(f"{metric.name} (")):
             then, today = (np.asarray(values_of(entry), dtype=np.float64) for entry in (before, now))
             if len(then) == len(today) == len(measurement.ids):
-                fall = np.where(then == today, 0.0, then - today)  # ∞ − ∞ is no change
-                return fall if metric.higher_is_better else -fall
+                rise = changes(then, today)
+                return -rise if metric.higher_is_better else rise
     return None
 
 

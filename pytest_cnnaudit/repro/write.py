@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from pytest_cnnaudit.repro.bundle import ARRAYS, BASELINES, FACTS, README, SCHEM
 from pytest_cnnaudit.repro.worst import failed_measurement, failures, regressions, rows_of, worst
 from pytest_cnnaudit.results import Measurement, figure
 from pytest_cnnaudit.samples.digest import digest as samples_digest
+from pytest_cnnaudit.versions import versions
 
 if TYPE_CHECKING:
     from pytest_cnnaudit.audit import Audit
@@ -106,8 +106,7 @@ def _facts(audit: Audit, measurement: Measurement) -> dict[str, Any]:
         "seed": audit.seed,
         "device": str(audit.device),
         "precision": audit._engine.precision,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("pytest-cnnaudit", "torch", "numpy")},
+        "versions": {"python": platform.python_version(), **versions("pytest-cnnaudit", "torch", "numpy")},
         "model": {"name": audit.model.name, "digest": model_digest(audit.model.module)},
         "measurement": {
             "kind": measurement.kind,

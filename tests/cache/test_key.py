@@ -357,7 +357,11 @@ def test_code_of_this_package_and_versions_count(tmp_path, monkeypatch):
         look()
         for library in ("none", "pytest-cnnaudit", "torch", "torchvision", "numpy", "pillow", "scipy"):
             with monkeypatch.context() as patched:
-                patched.setattr(keys, "_version", lambda name, newer=library: "9" if name == newer else "1")
+                patched.setattr(
+                    keys,
+                    "versions",
+                    lambda *names, newer=library: {each: "9" if each == newer else "1" for each in names},
+                )
                 look()
         with monkeypatch.context() as patched:
             patched.setattr(keys.platform, "python_version_tuple", lambda: ("3", "99", "0"))

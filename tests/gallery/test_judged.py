@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_cnnaudit.gallery.judged import rounded
+from pytest_cnnaudit.amounts import rounded
 from pytest_cnnaudit.newcombe import may_be_chance
 from pytest_cnnaudit.statistics import proportion_interval
 
