@@ -16,7 +16,7 @@ from pytest_cnnaudit.gallery.story import story
 
 SCHEMA = 1
 _STATIC = Path(__file__).parent / "static"
-_OLD = ("report.md", "records.jsonl", "images", "data/pixels", "repro")
+_OLD = ("report.md", "images", "data/pixels", "repro")
 PICTURED = ("rows", "grid", "samples")
 """The kinds of exhibits that hold pictures."""
 _WITHOUT_APPEAL = ("failed", "error", "crashed")
@@ -173,6 +173,7 @@ def _copy(name: str, sources: Sequence[Path], folder: Path) -> bool:
 def _prepare(folder: Path, run: Mapping[str, Any]) -> None:
     """Make an empty report; wherever this is killed, what the folder holds is a report, the last one or the new one."""
     keeps_pictures = _checked(folder) == _generator(run)  # another version may write them in another way
+    (folder / "records.jsonl").unlink(missing_ok=True)  # first: a reader adds them to a report that is not finished
     _write_data(folder, {**run, "status": "running"}, [])
     if keeps_pictures:
         last.set_aside(folder)

@@ -1,5 +1,9 @@
 """A report in the place of an old one: pictures that are shown again are moved, and nothing else of it stays."""
 
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +12,13 @@ from pytest_cnnaudit.gallery import PictureFiles, Report
 from pytest_cnnaudit.gallery import images as module
 from pytest_cnnaudit.results import Picture
 
-RUN = {"started": "2026-01-01T00:00:00+00:00", "seed": 0, "device": "cpu", "versions": {"pytest-cnnaudit": "0.1.0"}}
+RUN = {
+    "started": "2026-01-01T00:00:00+00:00",
+    "seed": 0,
+    "device": "cpu",
+    "command": "",
+    "versions": {"pytest-cnnaudit": "0.1.0"},
+}
 NOTHING = {"message": "", "doc": "", "duration": 0.0, "model": None, "samples": None, "measurements": []}
 
 
@@ -97,3 +107,70 @@ def test_a_folder_in_which_a_first_run_was_killed_is_taken(tmp_path, leftover):
     (tmp_path / "report" / leftover).write_text("half of i")
     report(tmp_path / "report", A)
     assert leftover not in files_of(tmp_path / "report")
+
+
+KILLED_AT_EVERY_STEP = """
+    import os, shutil, sys
+    from pathlib import Path
+
+    from pytest_cnnaudit.gallery.read import read_report
+    from pytest_cnnaudit.gallery.report import Report, _files_of
+
+    folder, run = Path(sys.argv[1]), eval(sys.argv[2])
+    STEPS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "open"}
+
+    def replace(at):
+        steps = 0
+
+        def step(event, arguments):
+            nonlocal steps
+            if event in STEPS and not (event == "open" and arguments[1] in ("r", "rb")):
+                steps += 1
+                if steps == at:
+                    os._exit(9)
+
+        sys.addaudithook(step)
+        Report(folder, run)
+        os._exit(0)
+
+    shutil.copytree(folder, folder.with_name("before"))
+    at, seen = 0, set()
+    while True:
+        at += 1
+        child = os.fork()
+        if child == 0:
+            replace(at)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+            break
+        tests = read_report(folder).tests
+        for test in tests:
+            for name in _files_of(test):
+                assert (folder / name).stat().st_size, (at, name)
+        seen.add(len(tests))
+        shutil.rmtree(folder)
+        shutil.copytree(folder.with_name("before"), folder)
+    print(at, seen)
+"""
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_killed_at_any_step_of_taking_an_old_report_s_place_it_names_no_picture_that_is_not_there(tmp_path, finish):
+    folder = tmp_path / "report"
+    made, files = Report(folder, RUN), PictureFiles(folder)
+    row = {"title": "", "status": "", "figures": {}, "pictures": [files.save(A), files.save(LARGE)]}
+    exhibit = {"kind": "rows", "title": "", "columns": [], "rows": [row]}
+    shown = {"name": "", "settings": {}, "notes": [], "metrics": [], "exhibits": [exhibit]}
+    files.wait()
+    made.add({"id": "test", "outcome": "passed", **NOTHING, "measurements": [shown]})
+    if finish:
+        made.finish("finished", 0)
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED_AT_EVERY_STEP), str(folder), repr(RUN)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    steps, seen = told.stdout.split(maxsplit=1)
+    assert int(steps) > 50  # the files of the page alone are more
+    assert seen == "{0, 1}\n"  # the old report, then the new one
