@@ -80,7 +80,7 @@ def deepfool(
                 way = _to_the_nearest(root, logits, label[going], rivals, norm)
             else:
                 way = _to_the_nearest(root, logits, label, rivals, norm)[going]
-            moved = x.index_copy(0, going, (x[going] + (1 + overshoot) * way).clamp(0, 1))
+            moved = x.index_copy(0, going, (x[going] + (1 + overshoot) * way).clamp(0, 1).to(x.dtype))
         return state | {
             "x": moved,
             "result": x.where(spread(fooled), state["result"]),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.scores import differentiating, plain, slope
-from pytest_cnnaudit.lenses.tap import check_runs_once
+from pytest_cnnaudit.lenses.tap import check_runs_once, in_full
 
 Reshape = Callable[[Tensor], Tensor]
 """Turns what a layer returns into maps N×c×h×w by moving entries and leaving some out, for layers that return tokens.
@@ -98,7 +98,7 @@ def _after(layer: nn.Module, change: Callable[[Any], Tensor]) -> Iterator[None]:
 def _maps(returned: Tensor, reshape: Reshape | None) -> Tensor:
     maps = returned if reshape is None else reshape(returned)
     if maps.ndim == 4 and len(maps) == len(returned):
-        return maps
+        return in_full(maps)
     if reshape is not None:
         raise AuditError(f"reshape= turned {tuple(returned.shape)} into {tuple(maps.shape)}; it must be N×c×h×w.")
     tokens = (

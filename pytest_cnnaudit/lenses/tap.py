@@ -61,7 +61,7 @@ def up_to(model: Callable[[Tensor], Tensor], images: Tensor, layers: Sequence[nn
 
     def hear(layer: nn.Module, returned: Any) -> None:
         # a clone: what follows may change it in place (an in-place ReLU, `out += identity`)
-        found[layer] = _entries(returned, len(images)).clone()
+        found[layer] = in_full(_entries(returned, len(images))).clone()
 
     for _ in _left_after(model, images, layers, hear):
         check_runs_once(0)
@@ -105,6 +105,15 @@ def check_runs_once(count: int, name: str = "") -> None:
             f"{_the_layer(name)} runs {count} times in a forward pass, and it is not said which run is meant; name one "
             "that runs once."
         )
+
+
+def in_full(maps: Tensor) -> Tensor:
+    """In single precision at least: a model in half precision answers in numbers whose sums would soon be rounded off.
+
+    >>> in_full(torch.ones(2, dtype=torch.bfloat16)).dtype, in_full(torch.ones(2, dtype=torch.float64)).dtype
+    (torch.float32, torch.float64)
+    """
+    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 
 class _Heard(BaseException):  # not an Exception: a model may catch those
