@@ -13,6 +13,7 @@ from pytest_cnnaudit.audits.classify import fitting
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.tap import check_runs_once, runs, up_to
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
+from pytest_cnnaudit.model.rounding import in_single_precision
 from pytest_cnnaudit.samples import Batch
 
 _ROUNDING = 1e-4  # of the largest value: folding was measured to change outputs by 1e-6 of it
@@ -66,7 +67,7 @@ def fast_layer(borrowed: BorrowedModel, images: Tensor, name: str) -> tuple[Borr
     fast = borrowed.fast(images)
     other = dict(fast.module.named_modules()).get(name)
     if fast is not borrowed and other is not None:
-        with torch.no_grad():
+        with torch.no_grad(), in_single_precision(borrowed.device):
             (expected,) = up_to(borrowed, images[:2], [own])
             (found,) = up_to(fast, images[:2], [other])
         if found.shape == expected.shape and (found - expected).abs().max() <= _ROUNDING * expected.abs().max():

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pytest_cnnaudit.attacks.cascade import Bound
@@ -121,13 +122,13 @@ def until_confident(
 
     Waudby-Smith & Ramdas 2024, see `sequential_verdict`: it may be asked for after every block. A verdict that the rest
     of its block contradicts waits until the share found is on its side again. Where the samples run out before, the
-    verdict is the exact one on all of them. Where it stops follows from the seed, whatever the batch size.
+    verdict is the exact one on all of them. Where it stops follows from the seed, whatever batch size and device.
     """
     if not 0 < confidence < 1:
         raise AuditError(f"confidence={confidence} is not a probability between 0 and 1; 0.95 is usual.")
     n = len(samples)
     order = np.random.default_rng(engine.draw_seed()).permutation(n)
-    block = max(replace(engine, batch_size=None).at_once(samples) // 8, 8)
+    block = max(replace(engine, batch_size=None, device=torch.device("cpu")).at_once(samples) // 8, 8)
     found: Part | None = None
     held: NDArray[np.bool_] = np.zeros(0, dtype=bool)
     while len(held) < n:

@@ -114,7 +114,7 @@ class Cascade:
 
     def __init__(self, module: nn.Module, layers: Sequence[Sequence[str]], seed: int) -> None:
         self.module = copied(module)
-        other = copied(module)
+        other = copied(module).cpu()  # where the same is drawn whatever the device
         parts, fresh = dict(self.module.named_modules()), dict(other.named_modules())
         self._layers: list[list[_Values]] = []
         for names in reversed(layers):
@@ -122,7 +122,8 @@ class Cascade:
             for name in names:
                 trained = [tensor.detach().clone() for tensor in _own(parts[name])]
                 reinitialise(fresh[name], derived_seed(seed, name))
-                values.append(_Values(parts[name], trained, [tensor.detach().clone() for tensor in _own(fresh[name])]))
+                drawn = [new.to(old.device, copy=True) for new, old in zip(_own(fresh[name]), trained, strict=True)]
+                values.append(_Values(parts[name], trained, drawn))
             self._layers.append(values)
 
     def __len__(self) -> int:
@@ -147,10 +148,9 @@ class _Values(NamedTuple):
 
 @torch.no_grad()
 def reinitialise(module: nn.Module, seed: int) -> None:
-    """New values for a module's own parameters and statistics, not those of modules inside it; see `Cascade`."""
+    """New values for what a module on the CPU has itself of parameters and statistics; see `Cascade`."""
     before = [tensor.clone() for tensor in _own(module, buffers=False)]
-    where = {tensor.device for tensor in before if tensor.device.type == "cuda"}
-    with torch.random.fork_rng(where):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
@@ -163,7 +163,7 @@ def reinitialise(module: nn.Module, seed: int) -> None:
         for tensor, old in zip(_own(module, buffers=False), before, strict=True):
             if torch.equal(tensor, old):
                 values = old.double()
-                drawn = torch.randn(old.shape, dtype=torch.float64).to(old.device)
+                drawn = torch.randn(old.shape, dtype=torch.float64)
                 tensor.copy_(values.mean() + values.std(correction=0) * drawn)
 
 

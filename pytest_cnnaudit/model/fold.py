@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
-import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -38,9 +37,9 @@ def folded(module: nn.Module) -> nn.Module | None:
             convolution, after = other.get_submodule(before), other.get_submodule(norm)
             _replace(other, before, fuse_conv_bn_eval(cast(nn.Conv2d, convolution), cast(nn.BatchNorm2d, after)))
             _replace(other, norm, nn.Identity())
-        return other.to(memory_format=torch.channels_last)
     except Exception:  # noqa: BLE001  (tracing runs the user's code on symbols, and may raise anything)
         return None
+    return other
 
 
 def _foldable(module: nn.Module) -> Iterator[tuple[str, str]]:

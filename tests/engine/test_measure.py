@@ -110,6 +110,16 @@ def test_measuring_stops_as_soon_as_the_verdict_is_decided():
 
 @pytest.mark.parametrize(
     ("shape", "expected"),
+    [((3, 32, 32), 1024), ((1, 2, 2), 1024), ((3, 224, 224), 128), ((3, 1024, 1024), 8), ((3, 4000, 4000), 8)],
+)
+def test_a_gpu_is_given_larger_batches(shape, expected):
+    samples = Samples(lambda _: (torch.zeros(()).expand(shape), 0, None, None), ids=["0"], source="x", workers=0)
+    assert Engine(torch.device("cuda:0")).at_once(samples) == expected
+    assert Engine(torch.device("cuda:0"), 7).at_once(samples) == 7
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
     [((3, 32, 32), 256), ((1, 2, 2), 256), ((3, 224, 224), 16), ((3, 1024, 1024), 8), ((3, 2000, 2000), 8)],
 )
 def test_the_default_batch_size_falls_with_the_size_of_an_image(shape, expected):

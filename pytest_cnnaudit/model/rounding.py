@@ -1,0 +1,58 @@
+"""TF32: what torch lets convolutions on a GPU round to, unless told otherwise (10 bits rather than 23)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+_TF32_SINCE = (8, 0)  # the compute capability from which GPUs have it
+
+
+def order_for(device: torch.device, dtype: torch.dtype) -> torch.memory_format:
+    """The order of maps in memory in which convolutions are fastest.
+
+    Measured on a ResNet-20 and a ResNet-50, folded: on a CPU channels-last takes 0.8 of the time; on an H200 0.77 to
+    0.85 where it computes in TF32, and 1.2 to 1.5 times as long where it does not.
+    """
+    if device.type != "cuda" or dtype in (torch.float16, torch.bfloat16):
+        return torch.channels_last
+    fast = dtype == torch.float32 and torch.cuda.get_device_capability(device) >= _TF32_SINCE and _convolves_in_tf32()
+    return torch.channels_last if fast else torch.contiguous_format
+
+
+@contextmanager
+def in_single_precision(device: torch.device) -> Iterator[None]:
+    """Within, a GPU rounds as single precision does, so that two ways to compute the same can be held together.
+
+    A folded ResNet-20 has the logits of the original to 5e-7 of the largest and its gradients to 4e-4 of their length;
+    in TF32 (on an H200) to 5e-4 and 0.06. The settings are torch's own, of the whole process, and come back.
+    """
+    wanted = _switches() if device.type == "cuda" else ()
+    # Not touched where it is off anyway: whoever sets "none" would read "ieee" afterwards.
+    changed = [(holder, name, exact) for holder, name, exact in wanted if getattr(holder, name) != exact]
+    before = [getattr(holder, name) for holder, name, _ in changed]
+    try:
+        for holder, name, exact in changed:
+            setattr(holder, name, exact)
+        yield
+    finally:
+        for (holder, name, _), value in zip(changed, before, strict=True):
+            setattr(holder, name, value)
+
+
+def _switches() -> tuple[tuple[Any, str, Any], ...]:
+    """What decides about TF32, by what torch lets be read: who uses the newer names may not use the older."""
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    try:
+        return tuple((holder, "allow_tf32", False) for holder in (cudnn, matmul) if holder.allow_tf32 in (True, False))
+    except RuntimeError:
+        return tuple((holder, "fp32_precision", "ieee") for holder in (cudnn.conv, matmul))
+
+
+def _convolves_in_tf32() -> bool:
+    holder, name, _ = _switches()[0]
+    return getattr(holder, name) in (True, "tf32")
