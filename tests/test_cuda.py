@@ -25,14 +25,14 @@ def samples():
 
 
 def test_real_weights_in_single_precision_give_the_same_figures_up_to_a_few_samples(resnet20_model, cifar_samples):
-    here, there = (Audit(resnet20_model, cifar_samples[:96], device=device) for device in ("cpu", "cuda"))
+    here, there = (Audit(resnet20_model, cifar_samples[:64], device=device) for device in ("cpu", "cuda"))
     for ask in (
-        lambda audit: audit.attack("linf", 0.5 / 255).robust_accuracy,
-        lambda audit: audit.attack("l2", 0.1, auto="standard").robust_accuracy,
+        lambda audit: audit.attack("linf", 0.5 / 255, attack="pgd").robust_accuracy,
+        lambda audit: audit.attack("l2", 0.1, attack="apgd-ce", steps=10).robust_accuracy,
         lambda audit: audit.saliency("grad_cam", grid=2).grid_pointing_game,
         lambda audit: audit.neighbours().feature_agreement,
     ):
-        assert float(ask(there)) == pytest.approx(float(ask(here)), abs=0.03)
+        assert float(ask(there)) == pytest.approx(float(ask(here)), abs=0.04)
     sizes = [float(audit.min_perturbation("l2").median) for audit in (here, there)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
 
@@ -81,7 +81,7 @@ def test_no_memory_stays_taken(ask, model, samples):
     for _ in range(7):
         ask(audit)
         taken.append(torch.cuda.memory_allocated())
-    assert taken[-1] == taken[2], taken  # what the first runs keep is torch's workspace
+    assert taken[-1] == taken[1], taken  # what the first run keeps is torch's workspace
 
 
 def test_peak_memory_does_not_grow_with_the_samples(resnet20_model, cifar_samples):

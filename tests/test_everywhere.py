@@ -89,7 +89,9 @@ def test_a_measurement_on_a_gpu_is_that_on_the_cpu(name, on_the_cpu, model, samp
     here = on_the_cpu(name)
     assert [each.name for each in there.metrics] == [each.name for each in here.metrics]
     assert list(map(float, there.metrics)) == pytest.approx(list(map(float, here.metrics)), 1e-4, 1e-5, nan_ok=True)
-    assert (there.ids, there.cost, there.settings) == (here.ids, here.cost, here.settings)
+    assert (there.ids, there.settings) == (here.ids, here.settings)
+    assert there.cost.backward == here.cost.backward
+    assert abs(there.cost.forward - here.cost.forward) <= 4  # one of the two asks whether maps may be reordered
     assert there.per_sample.keys() == here.per_sample.keys()
     for column, values in here.per_sample.items():
         if values.dtype.kind in "biuf":

@@ -44,7 +44,9 @@ def folded(module: nn.Module) -> nn.Module | None:
 
 def _foldable(module: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of convolutions and of the batch-norms after them, where each runs once and nothing else sees between."""
-    graph = fx.Tracer().trace(module)
+    tracer = fx.Tracer()
+    graph = tracer.trace(module)
+    tracer.__dict__.clear()  # a function inside `trace` refers to itself and to it: the copy would wait to be collected
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     parts = dict(module.named_modules())
     for node in graph.nodes:

@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import gc
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -377,3 +379,18 @@ def test_what_bfloat16_finds_fools_the_model_itself(resnet20_model, cifar_sample
 def test_another_precision_is_refused(tiny_net, precision):
     with pytest.raises(AuditError, match=r"There is no precision .*; use 'float32' or 'bfloat16'"):
         Audit(AuditModel(tiny_net()), device="cpu", precision=precision)
+
+
+def test_the_copy_is_gone_with_the_last_who_holds_it(tiny_net):
+    """Without waiting to be collected: on a GPU it takes memory that another measurement needs."""
+    net = tiny_net()
+    net.table = torch.ones(3)
+    gc.collect()
+    gc.disable()
+    try:
+        other = folded(net)
+        held = [weakref.ref(other), *map(weakref.ref, other.parameters()), weakref.ref(other.table)]
+        del other
+        assert [each() for each in held] == [None] * len(held)
+    finally:
+        gc.enable()
