@@ -1,12 +1,13 @@
 """On a GPU: the same figures as on the CPU, nothing left behind, and memory that runs out and is made do with."""
 
+import contextlib
 import math
 from pathlib import Path
 
 import pytest
 import torch
 
-from pytest_cnnaudit import Audit, AuditModel, Samples
+from pytest_cnnaudit import Audit, AuditError, AuditModel, Samples
 from pytest_cnnaudit.cache import Cache
 from pytest_cnnaudit.model.digest import digest
 
@@ -63,6 +64,19 @@ def test_a_model_goes_home_and_nothing_of_the_callers_is_changed(home, tiny_net,
     assert all(weight.grad is None and weight.requires_grad for weight in net.parameters())
     assert torch.equal(torch.get_rng_state(), random[0])
     assert torch.equal(torch.cuda.get_rng_state(), random[1])
+
+
+def test_a_model_that_an_attack_moves_comes_back(tiny_net, samples):
+    """As foolbox.PyTorchModel does with a model on the CPU, where there is a GPU."""
+    net = tiny_net()
+
+    def attack(model, images, labels):
+        net.cuda()
+        return images
+
+    with contextlib.suppress(RuntimeError, AuditError):
+        Audit(AuditModel(net), samples, device="cpu").attack("linf", 2 / 255, attack=attack)
+    assert {weight.device.type for weight in (*net.parameters(), *net.buffers())} == {"cpu"}
 
 
 @pytest.mark.parametrize(

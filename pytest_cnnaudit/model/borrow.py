@@ -32,7 +32,7 @@ def borrowed(module: nn.Module, device: torch.device, seed: int) -> Iterator[Non
             f"The weights of {type(module).__name__} were made under torch.inference_mode(), which forbids gradients "
             "for good; load the model outside of it."
         )
-    home = {tensor.device for tensor in tensors}
+    home = _devices(module)
     moves = len(home) == 1 and device not in home  # a model spread over several devices stays where it is
     state = _State(module)
     with _random_state(device, seed), torch.inference_mode(False), torch.enable_grad():
@@ -42,9 +42,13 @@ def borrowed(module: nn.Module, device: torch.device, seed: int) -> Iterator[Non
                 module.to(device)
             yield
         finally:
-            if moves:
-                module.to(home.pop())
+            if len(home) == 1 and _devices(module) != home:  # also where someone else has moved it, a library's wrapper
+                module.to(next(iter(home)))
             state.restore()
+
+
+def _devices(module: nn.Module) -> set[torch.device]:
+    return {tensor.device for tensor in (*module.parameters(), *module.buffers())}
 
 
 _TABLES = (

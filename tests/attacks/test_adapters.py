@@ -95,7 +95,7 @@ def test_foolbox_fools_the_same_samples_as_by_hand(foolbox, audited):
     attack = foolbox.attacks.LinfPGD(steps=5, rel_stepsize=0.25, random_start=False)
 
     def hand(borrowed, images, labels):
-        return attack(foolbox.PyTorchModel(borrowed, bounds=(0, 1)), images, labels, epsilons=eps)[1]
+        return attack(foolbox.PyTorchModel(borrowed, (0, 1), device=images.device), images, labels, epsilons=eps)[1]
 
     held = by_hand(model, samples, hand)
     assert 0 < sum(held) < 8

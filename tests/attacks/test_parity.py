@@ -56,7 +56,7 @@ def foolbox_attack(model, images, labels, norm, eps, *, steps, step_size, start=
 
     prefix = {"linf": "Linf", "l2": "L2"}[norm]
     criterion = foolbox.criteria.TargetedMisclassification(labels) if targeted else labels
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1))
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device=images.device)  # it would move the model
     if steps is None:
         return getattr(foolbox.attacks, f"{prefix}FastGradientAttack")()(wrapped, images, criterion, epsilons=eps)[0]
     base = getattr(foolbox.attacks, f"{prefix}ProjectedGradientDescentAttack")

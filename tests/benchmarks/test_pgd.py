@@ -24,7 +24,7 @@ def test_pgd_20_finds_the_same_with_a_fraction_of_the_passes_and_of_the_time(ben
 
     def by_foolbox(model):
         attack = foolbox.attacks.LinfPGD(abs_stepsize=step_size, steps=STEPS)
-        return attack(foolbox.PyTorchModel(model, bounds=(0, 1)), job.images, job.labels, epsilons=eps)[1]
+        return attack(foolbox.PyTorchModel(model, (0, 1), device="cpu"), job.images, job.labels, epsilons=eps)[1]
 
     def by_torchattacks(model):
         return torchattacks.PGD(model, eps=eps, alpha=step_size, steps=STEPS)(job.images, job.labels)

@@ -135,7 +135,7 @@ values = st.recursive(
 @example(value={float("nan"): [float("-inf"), -0.0, struct.unpack("<d", struct.pack("<Q", 0xFFF8_0000_0000_0001))[0]]})
 @example(value=torch.zeros(0, dtype=torch.float64))
 @example(value=[torch.zeros(0, 3).T, torch.zeros(3, 0)[::2], np.zeros((3, 0))[::2], np.zeros((0, 3)).T, b""])
-@example(value=[np.float64("nan"), np.str_("a\0"), np.bytes_(b"a\0"), np.datetime64("NaT"), 10**5000])
+@example(value=[np.float64("nan"), np.str_("a\0"), np.bytes_(b"a\0"), np.datetime64("NaT", "ns"), 10**5000])
 def test_any_value_comes_back_as_it_was(value):
     assert_same(value, unpack(pack(value)))
 
