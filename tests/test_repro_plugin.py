@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 import textwrap
 from pathlib import Path
 
@@ -167,3 +168,35 @@ def test_under_xdist_bundles_are_left_as_well(run, pytester, records):
     ).assert_outcomes(passed=1, failed=5)
     kept = [record["repro"] for record in records().values() if record.get("repro")]
     assert len(kept) == 3 and all((pytester.path / each["bundle"] / "bundle.json").is_file() for each in kept)
+
+
+def test_a_merged_report_takes_the_bundles_along_and_its_command_names_them_there(run, pytester, records):
+    run("--cnnaudit-repro")
+    (pytester.path / "cnnaudit-report").rename(pytester.path / "shard 1")  # downloaded from somewhere else
+    run("-k", "other or 0.03", "--cnnaudit-dir", "shard 2")
+    result = pytester.run(sys.executable, "-m", "pytest_cnnaudit", "merge", "shard 1", "shard 2", "-o", "all of it")
+    assert result.ret == 0
+    merged = records("all of it")["test_holds[0.12]"]["repro"]
+    assert Path(merged["bundle"]).parent == Path("all of it", "repro")
+    assert sorted(each.name for each in (pytester.path / "all of it" / "repro").iterdir()) == sorted(
+        each.name for each in (pytester.path / "shard 1" / "repro").iterdir()
+    )
+    words = shlex.split(merged["command"])
+    assert words[-1] == merged["bundle"]
+    pytester.runpytest_inprocess(*words[1:], "--cnnaudit-no-cache").assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("bundle", ["../repro/..", "..", "elsewhere", "", None, 3])
+def test_a_report_cannot_name_what_is_not_a_bundle_of_its_own(run, pytester, records, bundle):
+    run("--cnnaudit-repro", "-k", "smooth")
+    path = pytester.path / "cnnaudit-report" / "report.json"
+    (pytester.path / "secret").mkdir()
+    (pytester.path / "secret" / "bundle.json").write_text("secret")
+    (pytester.path / "cnnaudit-report" / "bundle.json").write_text("secret")
+    (pytester.path / "cnnaudit-report" / "repro" / "elsewhere").symlink_to(pytester.path / "secret")
+    report = json.loads(path.read_text())
+    report["tests"][0]["repro"]["bundle"] = bundle
+    path.write_text(json.dumps(report))
+    result = pytester.run(sys.executable, "-m", "pytest_cnnaudit", "merge", "cnnaudit-report", "-o", "merged")
+    assert result.ret == 0
+    assert not [file for file in (pytester.path / "merged").rglob("*") if file.name == "bundle.json"]

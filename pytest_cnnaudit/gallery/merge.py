@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,12 @@ def merge(folders: Sequence[Path], out: Path, *, mixed: bool = False) -> None:
     reports = [read_report(folder) for folder in folders]
     check_out(out, reports)
     run = merged_run(reports, mixed=mixed)
-    write_report(out, run, merged_tests(reports), folders)
+    tests, bundles = [], []
+    for test, folder in _chosen(reports).values():
+        bundle = _bundle(test, folder)
+        tests.append(test if bundle is None else _repeated_with(test, out / "repro" / bundle.name))
+        bundles += [] if bundle is None else [bundle]
+    write_report(out, run, tests, folders, bundles)
 
 
 # Tests ------------------------------------------------------------------------------------------------------------
@@ -34,14 +40,19 @@ def merged_tests(reports: Iterable[StoredReport]) -> list[dict[str, Any]]:
 
     Each carries when its run started, so that merging what is merged already comes to the same.
     """
-    chosen: dict[str, dict[str, Any]] = {}
+    return [test for test, _ in _chosen(reports).values()]
+
+
+def _chosen(reports: Iterable[StoredReport]) -> dict[str, tuple[dict[str, Any], Path]]:
+    """By id: the test, and the folder of its report."""
+    chosen: dict[str, tuple[dict[str, Any], Path]] = {}
     for report in reports:
         for each in report.tests:
             test = {"started": report.run["started"], **each}
             before = chosen.get(test["id"])
-            if before is None or _standing(test) >= _standing(before):
-                chosen[test["id"]] = test
-    return list(chosen.values())
+            if before is None or _standing(test) >= _standing(before[0]):
+                chosen[test["id"]] = test, report.folder
+    return chosen
 
 
 def _standing(test: dict[str, Any]) -> tuple[bool, datetime]:
@@ -54,6 +65,21 @@ def _time(text: Any) -> datetime:
     except (TypeError, ValueError):
         return datetime.min.replace(tzinfo=UTC)  # what cannot be dated counts as old
     return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _bundle(test: dict[str, Any], folder: Path) -> Path | None:
+    """What a failed test has left to show the failure again, in its report's folder: wherever that is now."""
+    bundles = (folder / "repro").resolve()
+    found = bundles / Path(str((test.get("repro") or {}).get("bundle") or "")).name
+    there = found.resolve().parent == bundles and (found / "bundle.json").is_file()  # a report may name anything
+    return found if there else None
+
+
+def _repeated_with(test: dict[str, Any], bundle: Path) -> dict[str, Any]:
+    """The test, whose command names the bundle where it will be."""
+    repro = test["repro"]
+    command = str(repro.get("command")).replace(shlex.quote(str(repro["bundle"])), shlex.quote(str(bundle)))
+    return {**test, "repro": {**repro, "command": command, "bundle": str(bundle)}}
 
 
 # The run ----------------------------------------------------------------------------------------------------------

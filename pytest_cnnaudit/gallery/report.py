@@ -124,7 +124,11 @@ def take_in(records: dict[str, dict[str, Any]], record: dict[str, Any]) -> None:
 
 
 def write_report(
-    folder: Path, run: Mapping[str, Any], tests: Sequence[dict[str, Any]], sources: Sequence[Path]
+    folder: Path,
+    run: Mapping[str, Any],
+    tests: Sequence[dict[str, Any]],
+    sources: Sequence[Path],
+    bundles: Sequence[Path] = (),
 ) -> None:
     """Write a report of what other reports hold, `report.md` included.
 
@@ -133,6 +137,7 @@ def write_report(
         run: facts about the run; where pictures are missing, its notes get one more.
         tests: the records.
         sources: the report folders that hold the pictures which the records name.
+        bundles: folders that show failures again, to be copied to ``repro``.
 
     Raises:
         ReportFolderError: see `check_folder`.
@@ -143,6 +148,9 @@ def write_report(
     missing = sum(not _copy(name, sources, folder) for name in sorted(names))
     if missing:
         run = {**run, "notes": [*run["notes"], f"{missing} of {len(names)} picture files were missing."]}
+    for bundle in bundles:
+        for name in sorted(file.name for file in bundle.iterdir() if file.is_file()):
+            _copy(name, [bundle], folder / "repro" / bundle.name)
     (folder / "records.jsonl").write_text("".join(f"{_json(test)}\n" for test in tests), encoding="utf-8")
     _write_data(folder, run, tests)
     write_pull_request_report(folder, run, tests)
