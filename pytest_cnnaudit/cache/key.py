@@ -19,8 +19,9 @@ from pytest_cnnaudit.audits.starts import channels_of, image_size
 from pytest_cnnaudit.canonical import NotPlainError, canonical, contents, qualified
 from pytest_cnnaudit.engine import Engine
 from pytest_cnnaudit.model import AuditModel
+from pytest_cnnaudit.model.code import behind, named
 from pytest_cnnaudit.model.digest import digest
-from pytest_cnnaudit.model.structure import alike, named, outputs, structure
+from pytest_cnnaudit.model.structure import alike, outputs, structure
 from pytest_cnnaudit.samples import Samples
 from pytest_cnnaudit.samples.digest import content
 from pytest_cnnaudit.versions import versions
@@ -98,7 +99,7 @@ class _Contents:
         module = model.module
         shared = [self._modules.setdefault(id(part), len(self._modules)) for part in module.modules()]
         words = (model.name, model.mean, model.std, model.input_size, model.class_names)
-        return digest(module), structure(module), shared, words, named(model.output)
+        return digest(module), structure(module), shared, words, named(model.output), behind([model.output])
 
 
 def _samples(samples: Samples) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
-from types import CodeType, FunctionType
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pytest_cnnaudit.canonical import canonical, framed, qualified
+from pytest_cnnaudit.canonical import canonical, qualified
 from pytest_cnnaudit.model.audit_model import AuditModel
+from pytest_cnnaudit.model.code import behind, class_code, named
 
 _ROUNDING = 1e-4  # of the largest logit: see borrow.py, where the same is asked of a folded model
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 _TORCHS_OWN = frozenset(vars(nn.Module()))
 _HOOKS = sorted(name for name in _TORCHS_OWN if name.endswith("hooks"))
-_KNOWN_BY_VERSION = {"torch", "torchvision", "builtins"}
 
 
 def structure(module: nn.Module) -> str:
@@ -29,8 +28,8 @@ def structure(module: nn.Module) -> str:
     Of each module count its name and class, the code of that class's methods, what it shows of itself (`extra_repr`),
     attributes that are plain data (``self.scale = 3``), other attributes by their class, hooks by name and code, and
     which modules and weights are one and the same. Neither weights nor `training` count. What a module writes down
-    while it runs, such as a number of calls, makes it another. Functions that methods call do not count: `outputs`
-    is for those.
+    while it runs, such as a number of calls, makes it another. What methods call counts as far as `behind` sees it; for
+    the rest there is `outputs`.
     """
     found = hashlib.sha256()
     numbers: dict[int, int] = {}  # a ReLU, or a weight, that has two places in the tree is one
@@ -41,9 +40,17 @@ def structure(module: nn.Module) -> str:
             weights = {key: numbers.setdefault(id(weight), len(numbers)) for key, weight in part._parameters.items()}
             found.update(canonical(weights))
             found.update(_described(part))
-    for kind in dict.fromkeys(type(part) for part in module.modules()):
-        found.update(_class(kind))
+    kinds = list(dict.fromkeys(type(part) for part in module.modules()))
+    for kind in kinds:
+        found.update(class_code(kind))
+    found.update(behind([*kinds, *chain.from_iterable(map(_attached, module.modules()))]))
     return found.hexdigest()[:16]
+
+
+def _attached(part: nn.Module) -> list[Any]:
+    """What a module holds beside its class's: attributes and hooks."""
+    hooks = chain.from_iterable((getattr(part, name, None) or {}).values() for name in _HOOKS)
+    return [*(value for name, value in vars(part).items() if name not in _TORCHS_OWN), *hooks]
 
 
 def _described(part: nn.Module) -> bytes:
@@ -51,44 +58,6 @@ def _described(part: nn.Module) -> bytes:
     hooks = [list((getattr(part, name, None) or {}).values()) for name in _HOOKS]
     shown = _ADDRESS.sub("", part.extra_repr())
     return canonical([qualified(type(part)), shown, attributes, hooks], named)
-
-
-def _class(kind: type) -> bytes:
-    """Methods and plain attributes of a class and of those it inherits from, but for what a version stands for."""
-    parts = []
-    for each in kind.__mro__:
-        if each.__module__.split(".")[0] not in _KNOWN_BY_VERSION:
-            members = {
-                name: function
-                for name, member in vars(each).items()
-                for function in [_function(member)]
-                if isinstance(function, FunctionType) or not name.startswith("__")  # the rest is Python's own
-            }
-            parts.append(canonical((qualified(each), members), named))
-    return framed("class", parts)
-
-
-def named(value: object) -> bytes:
-    """A function by its name, code and defaults; a class by its name; anything else by the name of its class."""
-    if isinstance(value, functools.partial):
-        return framed("partial", [named(value.func), canonical((value.args, value.keywords), named)])
-    function, parts = _function(value), []
-    while isinstance(function, FunctionType):
-        parts += [_code(function.__code__), canonical((function.__defaults__, function.__kwdefaults__), named)]
-        function = getattr(function, "__wrapped__", None)  # a decorator's own code says little
-    return framed(qualified(_function(value)), parts)
-
-
-def _function(member: Any) -> Any:
-    """The function behind a method or a property; anything else as it is."""
-    return member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-
-
-def _code(code: object) -> bytes:
-    if not isinstance(code, CodeType):
-        return qualified(type(code)).encode()
-    parts = (code.co_code, code.co_exceptiontable, code.co_names, code.co_varnames, code.co_argcount, code.co_consts)
-    return canonical(parts, _code)
 
 
 def outputs(model: AuditModel, images: Tensor, device: torch.device, *, seed: int = 0) -> NDArray[np.float32]:

@@ -197,12 +197,12 @@ def test_it_is_the_same_in_every_process():
 
 
 def test_code_that_changed_gives_other_outputs():
-    """Here of a function that the module calls, which its structure knows nothing of."""
-    code = NET.replace("self.half(", "worked(self.half(").replace(".mean((2, 3)))", ").mean((2, 3)))")
+    """Here of a function that the module finds in a list, which its structure knows nothing of."""
+    code = NET.replace("self.half(", "worked[0](self.half(").replace(".mean((2, 3)))", ").mean((2, 3)))")
     torch.manual_seed(0)
-    module = made(code, worked=lambda x: x)()
+    module = made(code, worked=[lambda x: x])()
     torch.manual_seed(0)
-    changed = made(code, worked=lambda x: 2 * x)()
+    changed = made(code, worked=[lambda x: 2 * x])()
     assert structure(module) == structure(changed)
     before, now = (outputs(AuditModel(each), IMAGES, torch.device("cpu")) for each in (module, changed))
     assert before.shape == (4, 3)
