@@ -33,12 +33,16 @@ QUESTIONS = {
     "attack fab": lambda audit: audit.attack("l2", 0.1, attack="fab-t", steps=6),
     "robustness_curve": lambda audit: audit.robustness_curve("linf", [1 / 255, 4 / 255]),
     "min_perturbation linf": lambda audit: audit.min_perturbation("linf"),
-    "min_perturbation l2": lambda audit: audit.min_perturbation("l2", attack=["deepfool", "ddn", "carlini-wagner"]),
+    "min_perturbation l2": lambda audit: audit.min_perturbation("l2", attack=["deepfool", "ddn"], steps=20),
+    "carlini-wagner": lambda audit: audit.min_perturbation("l2", attack="carlini-wagner", steps=10, rounds=3),
     "min_perturbation l1": lambda audit: audit.min_perturbation("l1", attack="fmn"),
     "min_perturbation l0": lambda audit: audit.min_perturbation("l0", attack=["nearest", "sigma-zero"]),
     "gradient_masking": lambda audit: audit.gradient_masking("linf", 2 / 255),
     "fool": lambda audit: audit.fool(None, 2),
-    **{f"saliency {name}": lambda audit, name=name: audit.saliency(name) for name in METHODS},
+    **{
+        f"saliency {name}": lambda audit, name=name: audit.saliency(name, **({"masks": 100} if name == "rise" else {}))
+        for name in METHODS
+    },
     "saliency grid": lambda audit: audit.saliency("gradient", grid=2),
     "saliency_faithfulness": lambda audit: audit.saliency_faithfulness("gradient", steps=4),
     "saliency_sanity": lambda audit: audit.saliency_sanity("gradient"),
@@ -100,8 +104,14 @@ def test_a_measurement_on_a_gpu_is_that_on_the_cpu(name, on_the_cpu, model, samp
             assert (there.per_sample[column] == values).all(), column
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, torch.bfloat16) for name in QUESTIONS),
+        *((name, torch.float16) for name in ("attack auto", "min_perturbation l2", "dream", "neuron", "neighbours")),
+        *((f"saliency {name}", torch.float16) for name in METHODS),
+    ],
+)
 def test_a_model_in_half_precision_is_measured(name, dtype, on_the_cpu, net, samples):
     half = AuditModel(copy.deepcopy(net).to(dtype), name="tiny")
     there = QUESTIONS[name](Audit(half, samples, device="cpu", batch_size=8))
