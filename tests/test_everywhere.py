@@ -49,6 +49,43 @@ QUESTIONS = {
 }
 
 
+def of(library, make):
+    """A question with an attack or an attribution of another library, made for the audited network."""
+    return lambda audit: make(audit, pytest.importorskip(library), audit.model.module)
+
+
+WITH_OTHERS = {
+    "foolbox pgd": of("foolbox", lambda audit, fb, _: audit.attack("l2", 0.5, attack=fb.attacks.L2PGD(steps=3))),
+    "foolbox deepfool": of(
+        "foolbox", lambda audit, fb, _: audit.attack("l2", 0.5, attack=fb.attacks.L2DeepFoolAttack(steps=5))
+    ),
+    "foolbox newton": of("foolbox", lambda audit, fb, _: audit.attack("l2", 0.5, attack=fb.attacks.NewtonFoolAttack())),
+    "foolbox ddn": of(
+        "foolbox", lambda audit, fb, _: audit.min_perturbation("l2", attack=fb.attacks.DDNAttack(steps=10))
+    ),
+    "torchattacks pgd": of(
+        "torchattacks", lambda audit, ta, net: audit.attack("l2", 0.5, attack=ta.PGDL2(net, eps=0.5, steps=3))
+    ),
+    "torchattacks fab": of(
+        "torchattacks",
+        lambda audit, ta, net: audit.attack("linf", 0.1, attack=ta.FAB(net, eps=0.1, steps=3, n_classes=4)),
+    ),
+    "torchattacks cw": of(
+        "torchattacks", lambda audit, ta, net: audit.min_perturbation("l2", attack=ta.CW(net, c=5, steps=10, lr=0.02))
+    ),
+    "captum of pixels": of("captum.attr", lambda audit, captum, net: audit.saliency(captum.Saliency(net))),
+    "captum of a layer": of(
+        "captum.attr", lambda audit, captum, net: audit.saliency(captum.LayerGradCam(net, net.conv2))
+    ),
+    "a callable in double": lambda audit: audit.attack("linf", 0.1, attack=lambda model, x, y: (0.95 * x).double()),
+    "a callable in half": lambda audit: audit.min_perturbation("linf", attack=lambda model, x, y: (0.9 * x).half()),
+}
+
+
+STEADY = ("filters", "activations", "attack auto", "saliency grad_cam", "saliency gradient", "saliency eigen_cam")
+"""Questions whose answers rounding changes little."""
+
+
 @pytest.fixture(scope="module")
 def net(tiny_net, images):
     """In double precision: rounding then decides next to nothing. It sees all of its classes in the images."""
@@ -122,3 +159,31 @@ def test_a_model_in_half_precision_is_measured(name, dtype, on_the_cpu, net, sam
     assert {column: values.shape for column, values in there.per_sample.items()} == {
         column: values.shape for column, values in here.per_sample.items()
     }
+    if name in STEADY:
+        rounding = 0.1 if dtype == torch.bfloat16 else 0.02
+        assert list(map(float, there.metrics)) == pytest.approx(
+            list(map(float, here.metrics)), rounding, rounding, nan_ok=True
+        )
+
+
+@pytest.mark.filterwarnings("ignore")  # of the libraries
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", WITH_OTHERS)
+def test_what_other_libraries_do_is_done_to_a_model_of_any_precision(name, dtype, net, samples):
+    model = AuditModel(copy.deepcopy(net).to(dtype), name="tiny")
+    found = WITH_OTHERS[name](Audit(model, samples, device="cpu", batch_size=8))
+    assert len(found.ids) == 16
+    assert not math.isnan(found.metrics[0])
+    if "saliency" not in found.kind:
+        clean = WITH_OTHERS[name](Audit(model, samples[:4], device="cpu")).clean_accuracy
+        assert clean >= 0.75
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_passes_in_bfloat16_are_those_of_a_model_that_is_in_half_precision_anyway(dtype, net, samples):
+    model = AuditModel(copy.deepcopy(net).to(dtype))
+    plain, asked = (
+        Audit(model, samples, device="cpu", precision=precision).attack("linf", 2 / 255, attack="pgd")
+        for precision in ("float32", "bfloat16")
+    )
+    assert float(asked.robust_accuracy) == float(plain.robust_accuracy)

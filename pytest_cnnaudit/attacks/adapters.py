@@ -21,6 +21,8 @@ from pytest_cnnaudit.errors import AuditError
 def adapted(attack: object) -> Callable[..., Tensor] | None:
     """``(model, images, labels, *, norm, eps, targeted) -> images`` for an attack object of a known library, else None.
 
+    Without `eps` it looks for the smallest perturbation, where it is made for that.
+
     Objects are known by the names of their classes' bases, so that no library is imported to look for one.
     """
     bases = {f"{base.__module__}.{base.__qualname__}" for base in type(attack).__mro__}
@@ -32,7 +34,13 @@ def adapted(attack: object) -> Callable[..., Tensor] | None:
         return None
 
     def call(
-        model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, *, norm: Norm, eps: float, targeted: bool
+        model: Callable[[Tensor], Tensor],
+        images: Tensor,
+        labels: Tensor,
+        *,
+        norm: Norm,
+        eps: float | None = None,
+        targeted: bool = False,
     ) -> Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of theirs, about what is no business of the suite's
@@ -52,8 +60,18 @@ class _View(nn.Module):
         self.training = False
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.__dict__["model"](images)
-        return logits
+        seen = images.view_as(images)
+        if seen.requires_grad:  # they `view` gradients, which come in the order of the model's maps,
+            seen.register_hook(lambda gradient: gradient.contiguous())  # type: ignore[no-untyped-call]
+        logits: Tensor = self.__dict__["model"](seen)
+        return logits.to(images.dtype)  # and write logits among images
+
+
+def _keeps_to_eps(name: str) -> str:
+    return (
+        f"The attack {name} keeps to a radius and does not look for the smallest perturbation; use one that does, such "
+        "as foolbox's DDNAttack or torchattacks' CW, or audit.attack(eps=…)."
+    )
 
 
 def _within(candidates: Tensor, images: Tensor, norm: Norm, eps: float) -> Tensor:
@@ -65,7 +83,7 @@ def _within(candidates: Tensor, images: Tensor, norm: Norm, eps: float) -> Tenso
 
 
 def _foolbox(
-    attack: Any, name: str, view: _View, images: Tensor, labels: Tensor, norm: Norm, eps: float, targeted: bool
+    attack: Any, name: str, view: _View, images: Tensor, labels: Tensor, norm: Norm, eps: float | None, targeted: bool
 ) -> Tensor:
     foolbox: Any = sys.modules["foolbox"]
     try:
@@ -79,18 +97,20 @@ def _foolbox(
         raise AuditError(f"The attack {name} measures {attack.distance}, but the norm asked for is {norm!r}.")
     if targeted and any(base.__name__ == "DeepFoolAttack" for base in type(attack).__mro__):
         raise AuditError(f"The attack {name} cannot be targeted: it would leave the class for any other.")
+    if eps is None and not any(base.__name__ == "MinimizationAttack" for base in type(attack).__mro__):
+        raise AuditError(_keeps_to_eps(name))
     criteria = foolbox.criteria
     criterion = criteria.TargetedMisclassification(labels) if targeted else criteria.Misclassification(labels)
     model = foolbox.PyTorchModel(view, bounds=(0, 1), device=images.device)
     # It cannot clip to a ball in L0. In L1, thousands of sums x + δ, all rounded up, would leave the ball.
-    radius = {"l0": None, "l1": eps * (1 - 1e-5)}.get(norm, eps)
+    radius = None if norm == "l0" or eps is None else eps * (1 - 1e-5) if norm == "l1" else eps
     try:
         found, clipped, _ = attack(model, images, criterion, epsilons=radius)
     except ValueError as error:
         if str(error) != "unsupported criterion":
             raise
         raise AuditError(f"The attack {name} does not go with targeted={targeted}.") from error
-    result: Tensor = _within(found, images, norm, eps) if norm == "l0" else clipped
+    result: Tensor = clipped if eps is None or norm != "l0" else _within(found, images, norm, eps)
     return result
 
 
@@ -98,7 +118,7 @@ def _foolbox(
 
 
 def _torchattacks(
-    attack: Any, name: str, view: _View, images: Tensor, labels: Tensor, norm: Norm, eps: float, targeted: bool
+    attack: Any, name: str, view: _View, images: Tensor, labels: Tensor, norm: Norm, eps: float | None, targeted: bool
 ) -> Tensor:
     parts, members = _parts(attack), _members(attack)
     for measures in filter(None, map(_measures, members)):
@@ -107,6 +127,8 @@ def _torchattacks(
                 f"The attack {name} measures {' and '.join(measures)}, but the norm asked for is {norm!r}."
             )
     for own in filter(None, map(_eps, parts)):
+        if eps is None:
+            raise AuditError(_keeps_to_eps(name))
         if not math.isclose(own, eps, rel_tol=1e-6):
             raise AuditError(
                 f"The attack {name} was made with eps={own:.6g}, but the eps asked for is {eps:.6g}; give the same eps "
@@ -128,7 +150,7 @@ def _torchattacks(
         if targeted:
             attack.set_mode_targeted_by_label(quiet=True)
         result: Tensor = attack(images, labels)
-    return result if bounded else _within(result, images, norm, eps)
+    return result if bounded or eps is None else _within(result, images, norm, eps)
 
 
 @contextmanager

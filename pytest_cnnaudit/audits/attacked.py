@@ -73,7 +73,7 @@ class Attacked:
             images = batch.images[standing]
             candidates = attack.run(fast, images, goal[standing], seeds[standing.cpu()], self.at_once)
             self._check(attack.name, candidates, images)
-            candidates = candidates.detach()
+            candidates = candidates.detach().to(images.dtype)
             logits = outputs(self.borrowed, candidates, self.at_once)
             fooled = reached(logits, goal[standing], targeted=self.targeted)
             adversarial[standing] = candidates

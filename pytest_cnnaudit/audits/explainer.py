@@ -14,6 +14,7 @@ from pytest_cnnaudit.engine import Engine
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses import methods
 from pytest_cnnaudit.lenses.localization import saliency_maps
+from pytest_cnnaudit.lenses.tap import in_full
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
 from pytest_cnnaudit.model.layers import last_feature_layer
 from pytest_cnnaudit.samples import Batch
@@ -97,6 +98,7 @@ class Explainer:
             raise AuditError(
                 f"The saliency method {self.described['method']} does not take what it was given: {error}."
             ) from None
+        found = in_full(found)
         return found.abs() if self.method.pixels else found  # of pixels the size counts, in one channel as in three
 
 

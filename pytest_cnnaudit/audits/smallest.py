@@ -64,7 +64,7 @@ class Smallest:
             images = batch.images[at_stake]
             found = attack.run(fast, images, goal[at_stake], seeds[at_stake.cpu()], self.at_once)
             check_images(attack.name, found, images)
-            confirmed, holds = self._confirmed(images, found.detach(), goal[at_stake])
+            confirmed, holds = self._confirmed(images, found.detach().to(images.dtype), goal[at_stake])
             new = length(confirmed - images, self.norm)
             better = holds & (new < size[at_stake])
             index = at_stake[better]

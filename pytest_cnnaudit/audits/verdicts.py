@@ -115,6 +115,11 @@ def _certain(found: Part, needed: int, n: int) -> Verdict:
     return of_all(found)._replace(stopped=stopped)
 
 
+def _block(engine: Engine, samples: Samples) -> int:
+    """After how many samples the verdict is asked for: the same on every device and in batches of any size."""
+    return max(replace(engine, batch_size=None, device=torch.device("cpu")).at_once(samples) // 8, 8)
+
+
 def until_confident(
     engine: Engine, samples: Samples, step: Attacked, at_least: float, confidence: float, *, title: str
 ) -> Verdict:
@@ -128,7 +133,7 @@ def until_confident(
         raise AuditError(f"confidence={confidence} is not a probability between 0 and 1; 0.95 is usual.")
     n = len(samples)
     order = np.random.default_rng(engine.draw_seed()).permutation(n)
-    block = max(replace(engine, batch_size=None, device=torch.device("cpu")).at_once(samples) // 8, 8)
+    block = _block(engine, samples)
     found: Part | None = None
     held: NDArray[np.bool_] = np.zeros(0, dtype=bool)
     while len(held) < n:

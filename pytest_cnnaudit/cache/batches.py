@@ -10,8 +10,8 @@ import torch
 from pytest_cnnaudit.cache.shelf import Shelf
 from pytest_cnnaudit.engine import Part
 from pytest_cnnaudit.engine.measure import Step
-from pytest_cnnaudit.model.borrow import random_position
 from pytest_cnnaudit.model.passes import spend, spent
+from pytest_cnnaudit.model.state import random_position
 from pytest_cnnaudit.samples import Batch
 
 

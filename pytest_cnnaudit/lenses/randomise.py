@@ -148,10 +148,13 @@ class _Values(NamedTuple):
 
 @torch.no_grad()
 def reinitialise(module: nn.Module, seed: int) -> None:
-    """New values for what a module on the CPU has itself of parameters and statistics; see `Cascade`."""
+    """Draw anew the parameters and statistics that a module on the CPU holds itself, not those of modules inside it.
+
+    See `Cascade`.
+    """
     before = [tensor.clone() for tensor in _own(module, buffers=False)]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # and no GPU's
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             with suppress(TypeError):  # one that wants arguments

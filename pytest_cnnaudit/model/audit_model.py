@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import layers
-from pytest_cnnaudit.model.borrow import BorrowedModel, borrowed
+from pytest_cnnaudit.model.borrow import BorrowedModel
 from pytest_cnnaudit.model.passes import counted_in
+from pytest_cnnaudit.model.state import borrowed
 
 
 class AuditModel:

@@ -1,131 +1,26 @@
-"""Borrow the user's module: freeze it, use it, give it back as it was."""
+"""The borrowed model: images in, logits out, passes counted, and a faster copy of it for attacks."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model.fold import folded
 from pytest_cnnaudit.model.rounding import in_single_precision, order_for
+from pytest_cnnaudit.model.state import random_position, random_state
 from pytest_cnnaudit.results import Cost
 
 Precision = Literal["float32", "bfloat16"]
 
 _ROUNDING = 1e-4  # of the largest logit; folding was measured to change them by 1e-6 of it
-_GRADIENT_ROUNDING = 0.05  # of the gradient's length: measured to be 1e-5, and up to 0.01 where a ReLU switches
-_COMPARED = 4
-
-
-@contextmanager
-def borrowed(module: nn.Module, device: torch.device, seed: int) -> Iterator[None]:
-    """Within: eval mode, frozen weights, gradients on, random numbers from `seed`, on `device`. After: as before."""
-    tensors = (*module.parameters(), *module.buffers())
-    if any(tensor.is_inference() for tensor in tensors):
-        raise AuditError(
-            f"The weights of {type(module).__name__} were made under torch.inference_mode(), which forbids gradients "
-            "for good; load the model outside of it."
-        )
-    home = _devices(module)
-    moves = len(home) == 1 and device not in home  # a model spread over several devices stays where it is
-    state = _State(module)
-    with _random_state(device, seed), torch.inference_mode(False), torch.enable_grad():
-        try:
-            state.freeze()
-            if moves:
-                module.to(device)
-            yield
-        finally:
-            if len(home) == 1 and _devices(module) != home:  # also where someone else has moved it, a library's wrapper
-                module.to(next(iter(home)))
-            state.restore()
-
-
-def _devices(module: nn.Module) -> set[torch.device]:
-    return {tensor.device for tensor in (*module.parameters(), *module.buffers())}
-
-
-_TABLES = (
-    "_buffers",
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
+_GRADIENT_ROUNDING = (
+    0.05  # of the gradient's length: measured to be 1e-5, on a GPU 4e-4, and 0.01 where a ReLU switches
 )
-"""What a module keeps in dictionaries that the work inside may add to: an attribution of another library its hooks."""
-
-
-class _State:
-    """What of a module may change while it is used, and how it was.
-
-    `training` is set module by module: `module.eval()` may be overridden, and `module.train()` afterwards would thaw
-    batch-norm layers that the user keeps frozen.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.modes = [(part, part.training) for part in module.modules()]
-        self.weights = [(weight, weight.requires_grad, weight.grad) for weight in module.parameters()]
-        self.tables = [
-            (table, dict(table))
-            for part in module.modules()
-            for name in _TABLES
-            if (table := getattr(part, name, None)) is not None
-        ]
-        self.contents = [(buffer, buffer.clone()) for buffer in module.buffers()]
-
-    def freeze(self) -> None:
-        for part, _ in self.modes:
-            part.training = False
-        for weight, _, _ in self.weights:
-            weight.requires_grad_(False)
-            weight.grad = None  # kept aside: what is accumulated inside must not reach it
-
-    def restore(self) -> None:
-        for part, training in self.modes:
-            part.training = training
-        for weight, requires_grad, grad in self.weights:
-            weight.requires_grad_(requires_grad)
-            weight.grad = grad
-        for table, entries in self.tables:
-            table.clear()
-            table.update(entries)
-        for buffer, content in self.contents:
-            if not torch.equal(buffer, content):
-                with torch.no_grad():
-                    buffer.copy_(content)
-
-
-@contextmanager
-def _random_state(device: torch.device, seed: int) -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (the global state is what is kept)
-    # torch.manual_seed seeds every GPU, so every GPU's state is kept.
-    on_gpus = device.type == "cuda" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    accelerators = range(torch.cuda.device_count()) if on_gpus else ()
-    with torch.random.fork_rng(accelerators):
-        try:
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)  # noqa: NPY002
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
-
-
-def random_position(device: torch.device) -> tuple[object, ...]:
-    """Where the random generators are: it differs after something was drawn."""
-    _, key, *place = np.random.get_state()  # noqa: NPY002
-    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-    return random.getstate(), np.asarray(key).tobytes(), *place, *(state.numpy().tobytes() for state in states)
+_COMPARED = 4
 
 
 class BorrowedModel(nn.Module):
@@ -174,7 +69,8 @@ class BorrowedModel(nn.Module):
     def fast(self, images: Tensor, precision: Precision = "float32") -> BorrowedModel:
         """The same model for an attack's many passes: folded where that is exact, see `folded`. Their count is shared.
 
-        What is found with it is to be confirmed by this model: the user's own, in its own precision.
+        What is found with it is to be confirmed by this model: the user's own, in its own precision. One in half
+        precision rounds more than the two may differ, and is rarely folded.
 
         Args:
             images: a batch as the attack will use, no more than go through the model at once; both models are asked
@@ -187,7 +83,7 @@ class BorrowedModel(nn.Module):
         unsure = known is not None and known._order is not None and self.__dict__["_compared"] < min(len(images), 2)
         if known is None or unsure:
             # What the comparison draws changes nothing for the attack.
-            with _random_state(self.device, seed=0), in_single_precision(self.device):
+            with random_state(self.device, seed=0), in_single_precision(self.device):
                 known = self._agreeing(images, precision)
             self.__dict__.update(_fast=known, _compared=len(images))
         return known
@@ -195,10 +91,9 @@ class BorrowedModel(nn.Module):
     def reordered(self, images: Tensor) -> BorrowedModel:
         """The same model, given its images in channels-last order where that is faster and it takes them so.
 
-        The count of passes is shared.
-
-        The module is the user's own, so that its layers can be looked at. Measured on a ResNet-20 on a CPU: 0.8 of the
-        time of a forward pass. A module may insist on the other order (`view` of its maps), and is then left with it.
+        The count of passes is shared. The module is the user's own, so that its layers can be looked at. Measured on a
+        ResNet-20 on a CPU: 0.8 of the time of a forward pass. A module may insist on the other order (`view` of its
+        maps), and is then left with it.
 
         Args:
             images: a batch as it will come; both orders are asked about two of them. After one image alone they are
@@ -211,7 +106,7 @@ class BorrowedModel(nn.Module):
         known: BorrowedModel | None = self.__dict__.get("_reordered")
         if known is None or (known is not self and self.__dict__["_reordered_by"] < len(images)):
             other = self._with(self.module, order)
-            with _random_state(self.device, seed=0), in_single_precision(self.device):
+            with random_state(self.device, seed=0), in_single_precision(self.device):
                 known = other if self._answers_as(other, images) else self
             self.__dict__.update(_reordered=known, _reordered_by=len(images))
         return known
@@ -231,7 +126,7 @@ class BorrowedModel(nn.Module):
         fast = self if copy is None else self._with(copy.to(memory_format=order), order)
         if fast is not self and not self._agrees(fast, images):
             fast = self
-        if precision == "float32":
+        if precision == "float32" or self.dtype in (torch.float16, torch.bfloat16):  # which it has anyway
             return fast
         fast = self._with(self.module, None) if fast is self else fast
         fast._autocast = torch.bfloat16

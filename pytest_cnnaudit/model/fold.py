@@ -1,4 +1,4 @@
-"""A faster module with the same outputs: batch-norm folded into convolutions, weights in channels-last order."""
+"""A faster module with the same outputs: batch-norm folded into convolutions."""
 
 from __future__ import annotations
 
@@ -45,8 +45,10 @@ def folded(module: nn.Module) -> nn.Module | None:
 def _foldable(module: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of convolutions and of the batch-norms after them, where each runs once and nothing else sees between."""
     tracer = fx.Tracer()
-    graph = tracer.trace(module)
-    tracer.__dict__.clear()  # a function inside `trace` refers to itself and to it: the copy would wait to be collected
+    try:
+        graph = tracer.trace(module)
+    finally:
+        tracer.__dict__.clear()  # a function inside `trace` refers to itself and to it: the copy would not go with us
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     parts = dict(module.named_modules())
     for node in graph.nodes:

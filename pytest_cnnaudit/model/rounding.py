@@ -30,6 +30,7 @@ def in_single_precision(device: torch.device) -> Iterator[None]:
     A folded ResNet-20 has the logits of the original to 5e-7 of the largest and its gradients to 4e-4 of their length;
     in TF32 (on an H200) to 5e-4 and 0.06. The settings are torch's own, of the whole process, and come back.
     """
+    matmul = _matmul_precision() if device.type == "cuda" else None
     wanted = _switches() if device.type == "cuda" else ()
     # Not touched where it is off anyway: whoever sets "none" would read "ieee" afterwards.
     changed = [(holder, name, exact) for holder, name, exact in wanted if getattr(holder, name) != exact]
@@ -41,16 +42,28 @@ def in_single_precision(device: torch.device) -> Iterator[None]:
     finally:
         for (holder, name, _), value in zip(changed, before, strict=True):
             setattr(holder, name, value)
+        if matmul == "medium":  # torch's switches know TF32, not that it may be less
+            torch.set_float32_matmul_precision(matmul)
 
 
 def _switches() -> tuple[tuple[Any, str, Any], ...]:
-    """What decides about TF32, by what torch lets be read: who uses the newer names may not use the older."""
+    """What decides about TF32, by the names that may be read: who has set the newer ones may not read the older."""
     cudnn: Any = torch.backends.cudnn
     matmul: Any = torch.backends.cuda.matmul
+    older = ((cudnn, "allow_tf32", False), (matmul, "allow_tf32", False))
     try:
-        return tuple((holder, "allow_tf32", False) for holder in (cudnn, matmul) if holder.allow_tf32 in (True, False))
+        for holder, name, _ in older:
+            getattr(holder, name)
     except RuntimeError:
-        return tuple((holder, "fp32_precision", "ieee") for holder in (cudnn.conv, matmul))
+        return (cudnn.conv, "fp32_precision", "ieee"), (matmul, "fp32_precision", "ieee")
+    return older
+
+
+def _matmul_precision() -> str | None:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # as above
+        return None
 
 
 def _convolves_in_tf32() -> bool:

@@ -30,7 +30,7 @@ ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".t
 
 
 def to_tensor(image: Any, what: str) -> Tensor:
-    """A C×H×W float tensor in [0, 1] of a PIL image, an array or a tensor; bytes are divided by 255."""
+    """A C×H×W tensor in [0, 1] of a PIL image, an array or a tensor, float32 or finer; bytes are divided by 255."""
     if isinstance(image, Image.Image):
         pixels = np.array(image)
         image = torch.from_numpy(pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)
@@ -39,7 +39,7 @@ def to_tensor(image: Any, what: str) -> Tensor:
         raise AuditError(f"The image of {what} has the shape {tuple(tensor.shape)}; it must be C×H×W.")
     if tensor.dtype == torch.uint8:
         return tensor.float() / 255
-    return tensor if tensor.is_floating_point() else tensor.float()
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def folder(

@@ -387,6 +387,11 @@ def test_where_passes_of_few_cost_as_much_as_passes_of_many_more_are_attacked_at
     assert len(next(met for _, met in case.calls)) == 12  # of 16, those that are right to begin with
 
 
+def test_where_it_may_stop_depends_on_no_device_and_no_batch_size(tiny_samples):
+    engines = [Engine(torch.device(name), batch_size=size) for name in ("cpu", "cuda") for size in (None, 3)]
+    assert {verdicts._block(engine, tiny_samples) for engine in engines} == {32}
+
+
 def test_an_accelerator_is_filled(tiny_samples):
     on_cpu, on_gpu = (Engine(torch.device(name), batch_size=4) for name in ("cpu", "cuda"))
     assert verdicts._fewest_at_a_time(on_cpu, tiny_samples) == 1

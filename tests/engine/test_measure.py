@@ -82,6 +82,15 @@ def test_out_of_memory_halves_the_batch_and_goes_on_without_measuring_twice(erro
     assert sum(size for size in step.sizes if size <= 5) == 40
 
 
+def test_where_a_step_gets_several_batches_the_first_that_is_smaller_is_half_of_one():
+    for size, sizes in ((8, [32, 4]), (1, [4, 1])):
+        step = Step(MemoryError(), at_most=4 if size == 8 else 1)
+        found = Engine(CPU, size).measure(SAMPLES, step, title="x", batches=4)
+        assert found["label"].tolist() == list(range(40))
+        assert step.sizes[:2] == sizes
+        assert max(step.sizes[1:]) == sizes[1]
+
+
 def test_out_of_memory_at_one_sample_is_one_clear_error():
     step = Step(RuntimeError("DefaultCPUAllocator: can't allocate memory"), at_most=0)
     with pytest.raises(AuditError, match=r"Out of memory on cpu at batch size 1 \(sample 00, image 1×2×2\)") as caught:

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import gc
 import random
+import types
 import weakref
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from pytest_cnnaudit import Audit, AuditError, AuditModel, Samples
-from pytest_cnnaudit.model import borrow
+from pytest_cnnaudit.model import borrow, fold
 from pytest_cnnaudit.model.fold import folded
 
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -381,16 +382,34 @@ def test_another_precision_is_refused(tiny_net, precision):
         Audit(AuditModel(tiny_net()), device="cpu", precision=precision)
 
 
-def test_the_copy_is_gone_with_the_last_who_holds_it(tiny_net):
+class Branching(nn.Module):
+    """Cannot be traced: what it does depends on values."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        return self.net(images) if images.sum() > 0 else -self.net(images)
+
+
+@pytest.mark.parametrize("wrap", [lambda net: net, Branching], ids=["traced", "not to be traced"])
+def test_the_copy_is_gone_with_the_last_who_holds_it(tiny_net, monkeypatch, wrap):
     """Without waiting to be collected: on a GPU it takes memory that another measurement needs."""
-    net = tiny_net()
+    net, held = wrap(tiny_net()), []
     net.table = torch.ones(3)
+
+    def deepcopy(module):
+        other = copy.deepcopy(module)
+        held.extend(map(weakref.ref, [other, *other.parameters(), other.table]))
+        return other
+
+    monkeypatch.setattr(fold, "copy", types.SimpleNamespace(deepcopy=deepcopy))
     gc.collect()
     gc.disable()
     try:
-        other = folded(net)
-        held = [weakref.ref(other), *map(weakref.ref, other.parameters()), weakref.ref(other.table)]
-        del other
+        assert (folded(net) is None) == (wrap is Branching)
+        assert len(held) > 5
         assert [each() for each in held] == [None] * len(held)
     finally:
         gc.enable()
