@@ -68,14 +68,15 @@ def test_a_model_goes_home_and_nothing_of_the_callers_is_changed(home, tiny_net,
 
 def test_a_model_that_an_attack_moves_comes_back(tiny_net, samples):
     """As foolbox.PyTorchModel does with a model on the CPU, where there is a GPU."""
-    net = tiny_net()
+    net, moved = tiny_net(), []
 
     def attack(model, images, labels):
-        net.cuda()
+        moved.append(net.cuda())
         return images
 
     with contextlib.suppress(RuntimeError, AuditError):
         Audit(AuditModel(net), samples, device="cpu").attack("linf", 2 / 255, attack=attack)
+    assert moved
     assert {weight.device.type for weight in (*net.parameters(), *net.buffers())} == {"cpu"}
 
 

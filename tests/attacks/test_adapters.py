@@ -142,6 +142,11 @@ def test_what_foolbox_finds_stays_within_eps(foolbox, audited, make, settings):
         (lambda a: a.LinfDeepFoolAttack(), {"targeted": True}, "cannot be targeted"),
         (lambda a: a.LinfFastGradientAttack(), {"targeted": True}, "does not go with targeted=True"),
         (lambda a: a.GenAttack(), {}, "does not go with targeted=False"),
+        (
+            lambda a: a.LinfPGD(),
+            {"eps": None},
+            "Linf.* keeps to a radius and does not look.*DDNAttack",
+        ),
     ],
 )
 def test_what_foolbox_cannot_do_is_said(foolbox, tiny, make, changed, message):
@@ -246,6 +251,21 @@ def test_torchattacks_aims_at_the_target_and_forgets_it(torchattacks, elsewhere,
     assert not attack.targeted
 
 
+def test_the_smallest_perturbation_of_foolbox_and_torchattacks_is_that_by_hand(foolbox, torchattacks, tiny):
+    model, samples = tiny
+    images, labels = batch(samples)
+    attack = foolbox.attacks.DDNAttack(steps=30)
+    with model.borrow() as borrowed:
+        by_hand = attack(foolbox.PyTorchModel(borrowed, (0, 1), device=images.device), images, labels, epsilons=None)[1]
+    sizes = (by_hand - images).flatten(1).norm(dim=1)
+    found = Audit(model, samples, device="cpu").min_perturbation("l2", attack=attack).per_sample["perturbation"]
+    assert (found <= sizes.numpy() + 1e-6).all()  # shortened along its way
+    assert found == pytest.approx(sizes.numpy(), rel=0.1)
+    cw = torchattacks.CW(model.module, c=5, steps=40, lr=0.02)
+    found = Audit(model, samples, device="cpu").min_perturbation("l2", attack=cw)
+    assert (found.per_sample["perturbation"] < 2 * sizes.numpy()).sum() >= 2  # of those that it can fool with this c
+
+
 @pytest.mark.parametrize("name", ["CW", "DeepFool"])
 def test_a_minimum_norm_attack_counts_only_within_eps(torchattacks, elsewhere, tiny, name):
     model, samples = tiny
@@ -269,6 +289,7 @@ def test_a_minimum_norm_attack_counts_only_within_eps(torchattacks, elsewhere, t
         (lambda t, m: t.PGD(m, eps=1 / 255), {}, "eps=0.00392157, but the eps asked for is 0.00784314; give the same"),
         (lambda t, m: t.PIFGSM(m, max_epsilon=1 / 255), {}, "eps=0.00392157"),
         (lambda t, m: t.MultiAttack([t.PGD(m, eps=2 / 255), t.PGD(m, eps=1 / 255)]), {}, "give the same eps"),
+        (lambda t, m: t.PGD(m, eps=2 / 255), {"eps": None}, "PGD keeps to a radius and does not look for the smallest"),
         (lambda t, m: t.PGDL2(m, eps=2 / 255), {}, "PGDL2 measures l2, but the norm asked for is 'linf'"),
         (lambda t, m: t.CW(m), {}, "CW measures l2, but"),
         (lambda t, m: t.APGD(m, norm="L2", eps=2 / 255), {}, "APGD measures l2, but"),

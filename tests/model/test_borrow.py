@@ -2,6 +2,7 @@
 
 # ruff: noqa: NPY002 (the global generator is what must not change)
 
+import contextlib
 import copy
 import operator
 import random
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from torch import nn
 
 from pytest_cnnaudit import AuditError, AuditModel
+from pytest_cnnaudit.model import borrow, state
 from pytest_cnnaudit.results import Cost
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -366,3 +368,61 @@ def test_a_module_that_depends_on_the_order_is_left_with_its_own(fault):
     with AuditModel(net).borrow() as model:
         assert model.reordered(images) is model
         assert model.reordered(images)(images).shape == (2, 2)
+
+
+def test_a_module_that_somebody_moves_comes_home(monkeypatch):
+    """As foolbox.PyTorchModel moves a model where there is a GPU; here the GPU is made up."""
+    net, moved = nn.Conv2d(3, 3, 1), []
+    homes = iter([{torch.device("cpu")}, {torch.device("cuda:0")}])
+    monkeypatch.setattr(state, "_devices", lambda module: next(homes))
+    monkeypatch.setattr(net, "to", moved.append)
+    with AuditModel(net).borrow("cpu"):
+        assert not moved
+    assert moved == [torch.device("cpu")]
+
+
+def test_where_another_order_is_no_faster_nobody_is_asked(monkeypatch, tiny_net):
+    monkeypatch.setattr(borrow, "order_for", lambda device, dtype: torch.contiguous_format)
+    with AuditModel(tiny_net()).borrow() as model:
+        assert model.reordered(IMAGES) is model
+        assert model.cost == Cost(0, 0)
+        weights = model.fast(IMAGES).module.parameters()
+        assert all(weight.is_contiguous() for weight in weights)
+
+
+def test_the_order_is_that_of_the_precision_of_the_passes(monkeypatch, tiny_net):
+    asked = []
+    monkeypatch.setattr(borrow, "order_for", lambda device, dtype: asked.append(dtype) or torch.channels_last)
+    for precision in ("float32", "bfloat16"):
+        with AuditModel(tiny_net().float()).borrow() as model:
+            model.fast(IMAGES, precision)
+    assert asked == [torch.float32, torch.bfloat16]
+
+
+def test_both_models_are_compared_in_single_precision(monkeypatch, tiny_net):
+    inside, asked = [], []
+
+    @contextlib.contextmanager
+    def exactly(device):
+        inside.append(device)
+        yield
+        inside.pop()
+
+    class Listens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = tiny_net()
+
+        def forward(self, images):
+            asked.append(bool(inside))
+            return self.net(images)
+
+    monkeypatch.setattr(borrow, "in_single_precision", exactly)
+    with AuditModel(Listens()).borrow() as model:
+        fast = model.fast(IMAGES)
+        model.reordered(IMAGES)
+        assert fast is not model
+        assert len(asked) >= 3
+        assert all(asked)
+        fast(IMAGES)
+        assert not asked[-1]

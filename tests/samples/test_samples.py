@@ -238,3 +238,10 @@ def test_a_slice_of_a_batch_is_a_batch():
 
 def test_it_says_what_it_is():
     assert repr(tensors()[2:4]) == "<Samples: 2 of tensors (10 images)>"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_images_in_half_precision_become_single_and_finer_ones_stay(dtype):
+    image = Samples.from_tensors(torch.full((1, 1, 2, 2), 0.25, dtype=dtype), [0])[0].image
+    assert image.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert (image == 0.25).all()
