@@ -94,6 +94,17 @@ def test_the_random_state_of_the_caller_is_left_alone(net):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_it_draws_on_the_cpu_and_leaves_the_generators_of_gpus_alone(net, monkeypatch):
+    moved, seeded = [], []
+    monkeypatch.setattr(Scrambled, "cpu", lambda self: moved.append(self) or nn.Module.cpu(self), raising=False)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    cascade = Cascade(net, layers_of(net), seed=3)
+    assert len(moved) == 1
+    assert moved[0] is not net
+    assert moved[0] is not cascade.module  # which stays where it is
+    assert seeded == []
+
+
 def test_a_copy_that_moves_to_another_type_of_tensor_still_follows(net):
     """As a copy that goes to another device, whose buffers are then other tensors."""
     cascade = Cascade(net, layers_of(net), seed=3)
