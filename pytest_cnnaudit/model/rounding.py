@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,20 +31,33 @@ def in_single_precision(device: torch.device) -> Iterator[None]:
     A folded ResNet-20 has the logits of the original to 5e-7 of the largest and its gradients to 4e-4 of their length;
     in TF32 (on an H200) to 5e-4 and 0.06. The settings are torch's own, of the whole process, and come back.
     """
-    matmul = _matmul_precision() if device.type == "cuda" else None
-    wanted = _switches() if device.type == "cuda" else ()
-    # Not touched where it is off anyway: whoever sets "none" would read "ieee" afterwards.
-    changed = [(holder, name, exact) for holder, name, exact in wanted if getattr(holder, name) != exact]
-    before = [getattr(holder, name) for holder, name, _ in changed]
+    if device.type != "cuda":
+        yield
+        return
+    with _quiet():
+        matmul = _matmul_precision()
+        # Not touched where it is off anyway: whoever sets "none" would read "ieee" afterwards.
+        changed = [(holder, name, exact) for holder, name, exact in _switches() if getattr(holder, name) != exact]
+        before = [getattr(holder, name) for holder, name, _ in changed]
     try:
-        for holder, name, exact in changed:
-            setattr(holder, name, exact)
+        with _quiet():
+            for holder, name, exact in changed:
+                setattr(holder, name, exact)
         yield
     finally:
-        for (holder, name, _), value in zip(changed, before, strict=True):
-            setattr(holder, name, value)
-        if matmul == "medium":  # torch's switches know TF32, not that it may be less
-            torch.set_float32_matmul_precision(matmul)
+        with _quiet():
+            for (holder, name, _), value in zip(changed, before, strict=True):
+                setattr(holder, name, value)
+            if matmul == "medium":  # torch's switches know TF32, not that it may be less
+                torch.set_float32_matmul_precision(matmul)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Some versions of torch warn whoever uses the older names, which the user has not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _switches() -> tuple[tuple[Any, str, Any], ...]:
@@ -67,5 +81,6 @@ def _matmul_precision() -> str | None:
 
 
 def _convolves_in_tf32() -> bool:
-    holder, name, _ = _switches()[0]
-    return getattr(holder, name) in (True, "tf32")
+    with _quiet():
+        holder, name, _ = _switches()[0]
+        return getattr(holder, name) in (True, "tf32")

@@ -1,8 +1,11 @@
 """TF32 is left aside while two ways to compute the same are held together, and the caller's settings come back."""
 
+import warnings
+
 import pytest
 import torch
 
+from pytest_cnnaudit.model import rounding
 from pytest_cnnaudit.model.rounding import in_single_precision, order_for
 
 GPU, CUDNN, MATMUL = torch.device("cuda:0"), torch.backends.cudnn, torch.backends.cuda.matmul
@@ -72,6 +75,31 @@ def test_within_it_is_off_and_afterwards_everything_is_as_it_was(settings, name)
             assert state()[:2] == [False, False]
         raise ZeroDivisionError
     assert state() == before
+
+
+def test_what_torch_says_of_the_older_names_is_not_the_suites_business(monkeypatch):
+    class Warns:
+        on = True
+
+        @property
+        def allow_tf32(self):
+            warnings.warn("Please use the new API settings to control TF32 behavior", UserWarning, stacklevel=1)
+            return self.on
+
+        @allow_tf32.setter
+        def allow_tf32(self, value):
+            warnings.warn("Please use the new API settings to control TF32 behavior", UserWarning, stacklevel=1)
+            self.on = value
+
+    switch = Warns()
+    monkeypatch.setattr(rounding, "_switches", lambda: ((switch, "allow_tf32", False),))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with in_single_precision(GPU):
+            assert not switch.on
+        assert order_for(GPU, torch.float32) is torch.channels_last
+    assert switch.on
 
 
 def test_on_a_cpu_nothing_is_touched():
