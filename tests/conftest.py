@@ -17,6 +17,10 @@ from torch import nn
 
 from pytest_cnnaudit import Audit, AuditModel, Samples
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, and so do the processes that their tests start
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile(
     "suite", deadline=None, max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
