@@ -72,8 +72,7 @@ class Attacked:
                 break
             images = batch.images[standing]
             candidates = attack.run(fast, images, goal[standing], seeds[standing.cpu()], self.at_once)
-            self._check(attack.name, candidates, images)
-            candidates = candidates.detach().to(images.dtype)
+            candidates = self._checked(attack.name, candidates, images)
             logits = outputs(self.borrowed, candidates, self.at_once)
             fooled = reached(logits, goal[standing], targeted=self.targeted)
             adversarial[standing] = candidates
@@ -114,12 +113,14 @@ class Attacked:
             )
         return torch.full_like(batch.labels, self.target)
 
-    def _check(self, name: str, candidates: object, images: Tensor) -> None:
-        size = float(length(check_images(name, candidates, images).detach() - images, self.norm).max())
+    def _checked(self, name: str, candidates: object, images: Tensor) -> Tensor:
+        checked = check_images(name, candidates, images)
+        size = float(length(checked - images, self.norm).max())
         if not size <= self.eps + _SLACK * max(1, self.eps):
             raise AuditError(
                 f"The attack {name} left the ball: ‖δ‖ is {size:.6g} in {self.norm}, but eps is {self.eps:.6g}."
             )
+        return checked
 
     def _drawn(self, batch: Batch, found: Part, adversarial: Tensor) -> Part:
         """The samples that take the smallest perturbation, and those that hold with least confidence; and all."""
@@ -167,7 +168,7 @@ def check_target(target: int, classes: int) -> None:
 
 
 def check_images(name: str, found: object, images: Tensor) -> Tensor:
-    """What an attack returned, or an `AuditError` where it is no tensor of as many images in [0, 1]."""
+    """What an attack returned, in the images' precision; an `AuditError` where it is not as many images in [0, 1]."""
     if not isinstance(found, Tensor):
         raise AuditError(f"The attack {name} returned {type(found).__name__}, not a tensor of images.")
     if found.shape != images.shape:
@@ -175,7 +176,7 @@ def check_images(name: str, found: object, images: Tensor) -> Tensor:
     low, high = (float(value) for value in found.detach().aminmax())
     if not (low >= 0 and high <= 1):
         raise AuditError(f"The attack {name} returned values from {low:.3g} to {high:.3g}; images are in [0, 1].")
-    return found
+    return found.detach().to(images.dtype)
 
 
 def attacked_row(

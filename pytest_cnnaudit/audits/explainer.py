@@ -14,9 +14,9 @@ from pytest_cnnaudit.engine import Engine
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses import methods
 from pytest_cnnaudit.lenses.localization import saliency_maps
-from pytest_cnnaudit.lenses.tap import in_full
 from pytest_cnnaudit.model import AuditModel, BorrowedModel
 from pytest_cnnaudit.model.layers import last_feature_layer
+from pytest_cnnaudit.model.rounding import in_full
 from pytest_cnnaudit.samples import Batch
 
 Method = str | Callable[..., Tensor]

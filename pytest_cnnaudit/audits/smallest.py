@@ -63,8 +63,8 @@ class Smallest:
         for number, attack in enumerate(self.attacks if len(at_stake) else ()):
             images = batch.images[at_stake]
             found = attack.run(fast, images, goal[at_stake], seeds[at_stake.cpu()], self.at_once)
-            check_images(attack.name, found, images)
-            confirmed, holds = self._confirmed(images, found.detach().to(images.dtype), goal[at_stake])
+            found = check_images(attack.name, found, images)
+            confirmed, holds = self._confirmed(images, found, goal[at_stake])
             new = length(confirmed - images, self.norm)
             better = holds & (new < size[at_stake])
             index = at_stake[better]

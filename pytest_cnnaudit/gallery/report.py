@@ -165,7 +165,7 @@ def _files_of(test: dict[str, Any]) -> Iterator[str]:
 
 
 def _copy(name: str, sources: Sequence[Path], folder: Path) -> bool:
-    """Copy a picture's file from the first source that has it: a name is a hash of the content."""
+    """Copy a file from the first source that has it: the name of a picture is a hash of its content."""
     target = folder / name
     if not target.resolve().is_relative_to(folder.resolve()):  # a report from elsewhere may name anything
         return False

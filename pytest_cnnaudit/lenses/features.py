@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.tap import check_runs_once, tap
 from pytest_cnnaudit.model import BorrowedModel
+from pytest_cnnaudit.model.rounding import in_full
 
 
 def last_linear(model: BorrowedModel, images: Tensor) -> str | None:
@@ -99,5 +100,4 @@ class _Arrived(BaseException):  # not an Exception: a model may catch those
 
 def _averaged(maps: Tensor) -> Tensor:
     """A copy: what follows in the model may change the maps in place. NumPy knows no bfloat16."""
-    means = maps.mean((2, 3))
-    return means.float() if means.dtype in (torch.float16, torch.bfloat16) else means
+    return in_full(maps.mean((2, 3)))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.lenses.scores import differentiating, plain, slope
-from pytest_cnnaudit.lenses.tap import check_runs_once, in_full
+from pytest_cnnaudit.lenses.tap import check_runs_once
+from pytest_cnnaudit.model.rounding import in_full
 
 Reshape = Callable[[Tensor], Tensor]
 """Turns what a layer returns into maps N×c×h×w by moving entries and leaving some out, for layers that return tokens.

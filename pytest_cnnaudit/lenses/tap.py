@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model import BorrowedModel
+from pytest_cnnaudit.model.rounding import in_full
 
 
 def tap(
@@ -105,15 +106,6 @@ def check_runs_once(count: int, name: str = "") -> None:
             f"{_the_layer(name)} runs {count} times in a forward pass, and it is not said which run is meant; name one "
             "that runs once."
         )
-
-
-def in_full(maps: Tensor) -> Tensor:
-    """In single precision at least: a model in half precision answers in numbers whose sums would soon be rounded off.
-
-    >>> in_full(torch.ones(2, dtype=torch.bfloat16)).dtype, in_full(torch.ones(2, dtype=torch.float64)).dtype
-    (torch.float32, torch.float64)
-    """
-    return maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
 
 
 class _Heard(BaseException):  # not an Exception: a model may catch those

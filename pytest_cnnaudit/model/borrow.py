@@ -10,16 +10,14 @@ from torch import Tensor, nn
 
 from pytest_cnnaudit.errors import AuditError
 from pytest_cnnaudit.model.fold import folded
-from pytest_cnnaudit.model.rounding import in_single_precision, order_for
+from pytest_cnnaudit.model.rounding import HALF, in_full, in_single_precision, order_for
 from pytest_cnnaudit.model.state import random_position, random_state
 from pytest_cnnaudit.results import Cost
 
 Precision = Literal["float32", "bfloat16"]
 
 _ROUNDING = 1e-4  # of the largest logit; folding was measured to change them by 1e-6 of it
-_GRADIENT_ROUNDING = (
-    0.05  # of the gradient's length: measured to be 1e-5, on a GPU 4e-4, and 0.01 where a ReLU switches
-)
+_GRADIENT_ROUNDING = 0.05  # of the gradient's length: measured 1e-5, on a GPU 4e-4, and 0.01 where a ReLU switches
 _COMPARED = 4
 
 
@@ -126,7 +124,7 @@ class BorrowedModel(nn.Module):
         fast = self if copy is None else self._with(copy.to(memory_format=order), order)
         if fast is not self and not self._agrees(fast, images):
             fast = self
-        if precision == "float32" or self.dtype in (torch.float16, torch.bfloat16):  # which it has anyway
+        if precision == "float32" or self.dtype in HALF:  # which it has anyway
             return fast
         fast = self._with(self.module, None) if fast is self else fast
         fast._autocast = torch.bfloat16
@@ -203,7 +201,7 @@ class BorrowedModel(nn.Module):
             )
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
-        return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        return in_full(logits)
 
     def _normalised(self, images: Tensor) -> Tensor:
         images = images.to(self.dtype)

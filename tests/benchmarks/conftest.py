@@ -151,6 +151,12 @@ def bench(request, cifar_samples):
         borrowing.__exit__(None, None, None)
 
 
+@pytest.fixture
+def counted():
+    """A model as other libraries take it."""
+    return lambda model: Counted(model).eval()
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Threads that wait for each other burn process time, the more the busier the machine is."""

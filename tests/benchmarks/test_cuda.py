@@ -57,20 +57,6 @@ def in_turns(capsys):
     return measure
 
 
-class Plain(torch.nn.Module):
-    """A model as other libraries take it; torchattacks' FAB wants its gradients contiguous."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images):
-        images = images.view_as(images)
-        if images.requires_grad:
-            images.register_hook(lambda gradient: gradient.contiguous())
-        return self.model(images)
-
-
 def robust(model, images, labels):
     with torch.no_grad():
         return float(
@@ -81,11 +67,11 @@ def robust(model, images, labels):
 
 
 @pytest.mark.parametrize("eps", [8 / 255, 2 / 255])
-def test_pgd(resnet20_model, many, in_turns, eps):
+def test_pgd(resnet20_model, many, in_turns, counted, eps):
     foolbox, torchattacks = pytest.importorskip("foolbox"), pytest.importorskip("torchattacks")
     images, labels = (each.cuda() for each in many)
     with resnet20_model.borrow(torch.device("cuda")) as model:
-        plain = Plain(model).eval()
+        plain = counted(model)
 
         def by_foolbox():
             attack, wrapped = (
@@ -111,13 +97,13 @@ def test_pgd(resnet20_model, many, in_turns, eps):
     assert seconds["ours"] <= 0.5 * min(seconds["torchattacks"], seconds["foolbox"])
 
 
-def test_autoattack(resnet20_model, cifar_samples, in_turns):
+def test_autoattack(resnet20_model, cifar_samples, in_turns, counted):
     torchattacks = pytest.importorskip("torchattacks")
     audit = Audit(resnet20_model, cifar_samples, device="cuda")
     batch = next(cifar_samples.batches(BATCH))
     images, labels = batch.images.cuda(), batch.labels.cuda()
     with resnet20_model.borrow(torch.device("cuda")) as model:
-        theirs = torchattacks.AutoAttack(Plain(model).eval(), norm="Linf", eps=1 / 255, n_classes=10)
+        theirs = torchattacks.AutoAttack(counted(model), norm="Linf", eps=1 / 255, n_classes=10)
         works = {
             "fast": lambda: audit.attack("linf", 1 / 255),
             "standard": lambda: audit.attack("linf", 1 / 255, auto="standard"),
